@@ -1,0 +1,1 @@
+//! belvo-gateway.
