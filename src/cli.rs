@@ -1,0 +1,145 @@
+//! The command line: parsed here, done in `commands`. Errors and exit codes leave the program here.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use tracing::Level;
+
+use crate::commands;
+
+/// Exit code of a bad configuration, as systemd knows it (EX_CONFIG of sysexits.h).
+pub const EXIT_CONFIG: u8 = 78;
+/// Exit code of a wrong command line (as clap has it).
+const EXIT_USAGE: u8 = 2;
+
+/// Takes Belvo's webhooks in safely, follows them, and keeps what they announce in one SQLite file.
+#[derive(Debug, Parser)]
+#[command(name = "belvo-gateway", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway until SIGTERM.
+    Serve(Serve),
+    /// Check a configuration and the files it names, without starting anything. Exit 78 when something is wrong.
+    Check(Configured),
+    /// Show what the gateway has received, what waits, and what needs a person.
+    Status(Reading),
+    /// List the received webhooks, or show one.
+    #[command(subcommand)]
+    Events(Events),
+    /// List what a person should know, worst first. Exit 1 when something is open.
+    Problems(Problems),
+}
+
+/// Where the configuration is.
+#[derive(Args, Debug)]
+pub struct Configured {
+    /// The configuration file.
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "/etc/belvo-gateway/config.toml"
+    )]
+    pub config: PathBuf,
+}
+
+/// Arguments of `serve`.
+#[derive(Args, Debug)]
+pub struct Serve {
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub configured: Configured,
+    /// How much is logged: error, warn, info, debug or trace.
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    pub log: Level,
+}
+
+/// Where the file is, and how it is shown.
+#[derive(Args, Debug)]
+pub struct Reading {
+    /// The state directory; needs no configuration.
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    pub state: Option<PathBuf>,
+    /// Where the configuration is, when no state directory is given.
+    #[command(flatten)]
+    pub configured: Configured,
+    /// Print JSON for programs in place of text for people.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Arguments of `events`.
+#[derive(Debug, Subcommand)]
+pub enum Events {
+    /// The newest webhooks and what became of them.
+    List {
+        /// Where the file is.
+        #[command(flatten)]
+        reading: Reading,
+        /// How many, newest first.
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        limit: u32,
+    },
+    /// One webhook: its body and what became of it.
+    Show {
+        /// Its number, as `events list` shows it.
+        seq: i64,
+        /// Where the file is.
+        #[command(flatten)]
+        reading: Reading,
+    },
+}
+
+/// Arguments of `problems`.
+#[derive(Args, Debug)]
+pub struct Problems {
+    /// Where the file is.
+    #[command(flatten)]
+    pub reading: Reading,
+    /// The ones that are over, too.
+    #[arg(long)]
+    pub all: bool,
+}
+
+/// Runs the program: what it prints last and how it exits.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version come this way, too. Nobody is left to tell when even that cannot be printed.
+            drop(error.print());
+            return if error.use_stderr() {
+                ExitCode::from(EXIT_USAGE)
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    let outcome = match cli.command {
+        Command::Serve(arguments) => commands::serve::run(&arguments),
+        Command::Check(arguments) => commands::check::run(&arguments),
+        Command::Status(arguments) => commands::status::run(&arguments),
+        Command::Events(arguments) => commands::events::run(&arguments),
+        Command::Problems(arguments) => commands::problems::run(&arguments),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("belvo-gateway: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,78 @@
+//! One file for each subcommand, with the same parts in the same order: what it reads, what it does, what it prints. This
+//! file holds what they share: finding the file that is looked at.
+
+pub mod check;
+pub mod events;
+pub mod problems;
+pub mod serve;
+pub mod status;
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use anyhow::Context;
+use rusqlite::Connection;
+
+use crate::cli::Reading;
+use crate::config::{self, Surroundings};
+use crate::database::open_reader;
+
+/// The state directory: as given, or as configured.
+fn state_directory(reading: &Reading) -> anyhow::Result<PathBuf> {
+    match &reading.state {
+        Some(path) => Ok(path.clone()),
+        None => Ok(
+            config::load(&reading.configured.config, &Surroundings::of_process())
+                .context("no --state DIR was given, and the configuration does not help")?
+                .state_directory,
+        ),
+    }
+}
+
+fn open(reading: &Reading) -> anyhow::Result<Connection> {
+    Ok(open_reader(&state_directory(reading)?)?)
+}
+
+/// Prints and minds a closed pipe no more than other programs do.
+fn print(text: &str) -> anyhow::Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}
+
+/// Columns padded to their widest cell, two spaces apart; the last is left as it is.
+fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column: usize| {
+        rows.iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count())
+            .max()
+            .unwrap_or(0)
+    };
+    let widths: Vec<_> = (0..columns).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells: Vec<_> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:<width$}"))
+            .collect();
+        format!("{}\n", cells.join("  ").trim_end())
+    };
+    rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_are_as_wide_as_their_widest_cell() {
+        let row = |cells: [&str; 2]| cells.map(str::to_owned).to_vec();
+        assert_eq!(
+            table(&[row(["SEQ", "TYPE"]), row(["1", "ACCOUNTS"])]),
+            "SEQ  TYPE\n1    ACCOUNTS\n"
+        );
+    }
+}

@@ -1,0 +1,685 @@
+//! The configuration file -> [`Settings`]. The only file that knows the format; reads nothing but the file itself and
+//! looks at nothing on the machine. Every error names the file, the line, the key, and what was expected.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use hyper::Uri;
+use serde::Deserialize;
+use thiserror::Error;
+use toml::de::{DeTable, DeValue};
+
+use crate::intake::source::{AllowList, Source};
+use crate::system::files::{self, ReadError};
+
+/// Belvo sends webhooks from these three addresses, for both environments (webhooks.md section 1).
+const BELVO_SOURCES: [&str; 3] = ["3.130.254.46", "18.220.61.186", "18.223.45.212"];
+
+/// Every table and its keys, as the file may hold them.
+const KEYS: &[(&str, &[&str])] = &[
+    (
+        "",
+        &["environment", "state-directory", "listen", "tls", "api"],
+    ),
+    (
+        "listen",
+        &[
+            "address",
+            "path",
+            "allow",
+            "authorization-file",
+            "trusted-proxies",
+            "proxy",
+        ],
+    ),
+    ("tls", &["mode", "certificate", "key"]),
+    (
+        "api",
+        &[
+            "base-url",
+            "secret-id-file",
+            "secret-password-file",
+            "ca-file",
+            "requests-per-second",
+            "burst",
+        ],
+    ),
+];
+
+/// What the service manager says: where state and credentials are.
+#[derive(Clone, Debug, Default)]
+pub struct Surroundings {
+    /// `$STATE_DIRECTORY`.
+    pub state_directory: Option<PathBuf>,
+    /// `$CREDENTIALS_DIRECTORY`.
+    pub credentials_directory: Option<PathBuf>,
+}
+
+impl Surroundings {
+    /// As the process finds them.
+    pub fn of_process() -> Self {
+        let path = |name| std::env::var_os(name).map(PathBuf::from);
+        Self {
+            state_directory: path("STATE_DIRECTORY"),
+            credentials_directory: path("CREDENTIALS_DIRECTORY"),
+        }
+    }
+
+    /// Where a credential is, when the service manager has passed it.
+    fn credential(&self, name: &str) -> Option<PathBuf> {
+        self.credentials_directory
+            .as_ref()
+            .map(|directory| directory.join(name))
+            .filter(|path| path.exists())
+    }
+}
+
+/// A configuration that can be acted on.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Which of Belvo's environments this gateway serves.
+    pub environment: Environment,
+    /// Where `gateway.db` is.
+    pub state_directory: PathBuf,
+    /// The listener.
+    pub listen: Listen,
+    /// TLS of the listener.
+    pub tls: Tls,
+    /// Belvo's API.
+    pub api: Api,
+}
+
+/// Belvo's environments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Environment {
+    /// Real data.
+    Production,
+    /// Made-up data.
+    Sandbox,
+}
+
+impl fmt::Display for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Production => "production",
+            Self::Sandbox => "sandbox",
+        })
+    }
+}
+
+/// Where and from whom webhooks are taken.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    /// The addresses to bind.
+    pub addresses: Vec<SocketAddr>,
+    /// The path of the hook.
+    pub path: String,
+    /// The sources that may speak.
+    pub allow: AllowList,
+    /// The file of `Authorization` values, if one is to be asked for.
+    pub authorization_file: Option<PathBuf>,
+}
+
+/// How the listener does TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Tls {
+    /// With these files.
+    Files {
+        /// The certificate chain, PEM.
+        certificate: PathBuf,
+        /// Its private key, PEM.
+        key: PathBuf,
+    },
+    /// Not at all: on loopback, behind something that does.
+    Off,
+}
+
+/// How Belvo's API is reached.
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// The origin.
+    pub base_url: Uri,
+    /// The files of the secret id and password, if there are any.
+    pub keys: Option<(PathBuf, PathBuf)>,
+    /// Certificates in place of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// The request budget's rate.
+    pub requests_per_second: f64,
+    /// The request budget's burst.
+    pub burst: u32,
+}
+
+/// Why a configuration cannot be used.
+#[derive(Debug, Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Something in the file is wrong.
+    #[error("{}{}: {key}{text}", file.display(), line.map(|line| format!(":{line}")).unwrap_or_default())]
+    Wrong {
+        /// The file.
+        file: PathBuf,
+        /// Its line, when it is about one.
+        line: Option<usize>,
+        /// `table.key: `, when it is about one.
+        key: String,
+        /// What is wrong and what was expected.
+        text: String,
+    },
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct File {
+    environment: Option<Environment>,
+    state_directory: Option<PathBuf>,
+    #[serde(default)]
+    listen: ListenTable,
+    #[serde(default)]
+    tls: TlsTable,
+    #[serde(default)]
+    api: ApiTable,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct ListenTable {
+    address: Option<Vec<String>>,
+    path: Option<String>,
+    allow: Option<Vec<String>>,
+    authorization_file: Option<PathBuf>,
+    trusted_proxies: Option<Vec<String>>,
+    proxy: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct TlsTable {
+    mode: Option<String>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct ApiTable {
+    base_url: Option<String>,
+    secret_id_file: Option<PathBuf>,
+    secret_password_file: Option<PathBuf>,
+    ca_file: Option<PathBuf>,
+    requests_per_second: Option<f64>,
+    burst: Option<u32>,
+}
+
+/// Reads the file at `path`.
+///
+/// # Errors
+/// When it cannot be read or something in it is wrong.
+pub fn load(path: &Path, surroundings: &Surroundings) -> Result<Settings, ConfigError> {
+    parse(&files::read_small(path)?, path, surroundings)
+}
+
+/// Reads the text of a configuration; `path` is for the errors.
+///
+/// # Errors
+/// When something in it is wrong.
+pub fn parse(
+    text: &str,
+    path: &Path,
+    surroundings: &Surroundings,
+) -> Result<Settings, ConfigError> {
+    let mut document = Document {
+        path,
+        text,
+        lines: BTreeMap::new(),
+    };
+    document.check_keys()?;
+    let file: File = toml::from_str(text).map_err(|error| document.refused(&error))?;
+    let environment = file.environment.ok_or_else(|| {
+        document.wrong(
+            "environment",
+            "is missing; write environment = \"production\" or \"sandbox\"",
+        )
+    })?;
+    let state_directory = file.state_directory.or_else(|| surroundings.state_directory.clone()).ok_or_else(|| {
+        document.wrong(
+            "state-directory",
+            "is missing, and there is no $STATE_DIRECTORY; write state-directory = \"/var/lib/belvo-gateway\"",
+        )
+    })?;
+    let listen = document.listen(file.listen, surroundings)?;
+    let tls = document.tls(file.tls, &listen, surroundings)?;
+    let api = document.api(file.api, environment, surroundings)?;
+    Ok(Settings {
+        environment,
+        state_directory,
+        listen,
+        tls,
+        api,
+    })
+}
+
+/// The text of the file, for errors that say where.
+struct Document<'a> {
+    path: &'a Path,
+    text: &'a str,
+    /// `table.key` -> line.
+    lines: BTreeMap<String, usize>,
+}
+
+impl Document<'_> {
+    fn line_of(&self, offset: usize) -> usize {
+        self.text.as_bytes()[..offset.min(self.text.len())]
+            .iter()
+            .filter(|byte| **byte == b'\n')
+            .count()
+            + 1
+    }
+
+    fn wrong(&self, key: &str, text: impl Into<String>) -> ConfigError {
+        let (file, line) = (self.path.to_owned(), self.lines.get(key).copied());
+        ConfigError::Wrong {
+            file,
+            line,
+            key: format!("{key}: "),
+            text: text.into(),
+        }
+    }
+
+    /// What the TOML reader refused: bad syntax, or a value of the wrong type.
+    fn refused(&self, error: &toml::de::Error) -> ConfigError {
+        let line = error.span().map(|span| self.line_of(span.start));
+        let key = self
+            .lines
+            .iter()
+            .find(|(_, at)| Some(**at) == line)
+            .map(|(key, _)| format!("{key}: "));
+        let text = error.message().to_owned();
+        ConfigError::Wrong {
+            file: self.path.to_owned(),
+            line,
+            key: key.unwrap_or_default(),
+            text,
+        }
+    }
+
+    /// Refuses keys that nobody reads, with the nearest one that somebody does, and remembers where each key is.
+    fn check_keys(&mut self) -> Result<(), ConfigError> {
+        let root = DeTable::parse(self.text).map_err(|error| self.refused(&error))?;
+        let mut tables = vec![(String::new(), root.get_ref())];
+        while let Some((table, entries)) = tables.pop() {
+            let known = KEYS
+                .iter()
+                .find(|(name, _)| *name == table)
+                .map_or(&[][..], |(_, keys)| keys);
+            for (key, value) in entries {
+                let name = key.get_ref().as_ref();
+                let full = if table.is_empty() {
+                    name.to_owned()
+                } else {
+                    format!("{table}.{name}")
+                };
+                self.lines
+                    .insert(full.clone(), self.line_of(key.span().start));
+                if !known.contains(&name) {
+                    return Err(self.wrong(&full, unknown(&table, name, known)));
+                }
+                if let DeValue::Table(inner) = value.get_ref() {
+                    tables.push((full, inner));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn listen(
+        &self,
+        table: ListenTable,
+        surroundings: &Surroundings,
+    ) -> Result<Listen, ConfigError> {
+        let default = || vec!["0.0.0.0:8443".to_owned()];
+        let addresses = self.each("listen.address", table.address.unwrap_or_else(default), |text| {
+            text.parse().map_err(|_| {
+                format!("{text:?} is no address with a port; write for example \"0.0.0.0:8443\" or \"[::]:8443\"")
+            })
+        })?;
+        let allow = table
+            .allow
+            .unwrap_or_else(|| BELVO_SOURCES.map(str::to_owned).to_vec());
+        let allow =
+            AllowList::new(self.each("listen.allow", allow, |text| text.parse::<Source>())?);
+        let path = table.path.unwrap_or_else(|| "/belvo/webhooks".to_owned());
+        if !path.starts_with('/') || path.parse::<Uri>().is_err() || path.contains(['?', '#']) {
+            return Err(self.wrong(
+                "listen.path",
+                format!("{path:?} is no path; write for example \"/belvo/webhooks\""),
+            ));
+        }
+        if table.proxy.as_deref().unwrap_or("none") != "none" {
+            return Err(self.wrong(
+                "listen.proxy",
+                "only \"none\" works in this version: the source is the peer of the TCP connection",
+            ));
+        }
+        if !table.trusted_proxies.unwrap_or_default().is_empty() {
+            return Err(self.wrong(
+                "listen.trusted-proxies",
+                "must be empty in this version: the source is the peer of the TCP connection",
+            ));
+        }
+        let authorization_file = table
+            .authorization_file
+            .or_else(|| surroundings.credential("webhook-authorization"));
+        Ok(Listen {
+            addresses,
+            path,
+            allow,
+            authorization_file,
+        })
+    }
+
+    fn each<T>(
+        &self,
+        key: &str,
+        texts: Vec<String>,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Vec<T>, ConfigError> {
+        if texts.is_empty() {
+            return Err(self.wrong(key, "must not be empty"));
+        }
+        texts
+            .iter()
+            .map(|text| read(text).map_err(|error| self.wrong(key, error)))
+            .collect()
+    }
+
+    fn tls(
+        &self,
+        table: TlsTable,
+        listen: &Listen,
+        surroundings: &Surroundings,
+    ) -> Result<Tls, ConfigError> {
+        match table.mode.as_deref() {
+            Some("files") => {
+                let certificate = table.certificate.ok_or_else(|| {
+                    self.wrong("tls.certificate", "is missing; name the PEM file of the certificate chain")
+                })?;
+                let key = table.key.or_else(|| surroundings.credential("tls-key")).ok_or_else(|| {
+                    self.wrong(
+                        "tls.key",
+                        "is missing; name the PEM file of the private key, or pass it as the credential tls-key",
+                    )
+                })?;
+                Ok(Tls::Files { certificate, key })
+            }
+            Some("off") => match listen.addresses.iter().find(|address| !address.ip().to_canonical().is_loopback()) {
+                None => Ok(Tls::Off),
+                Some(address) => Err(self
+                    .wrong("tls.mode", format!("\"off\" needs loopback addresses, and listen.address has {address}"))),
+            },
+            Some("acme") => {
+                Err(self
+                    .wrong("tls.mode", "\"acme\" is not in this version; use \"files\" with certbot or another client"))
+            }
+            Some(other) => Err(self.wrong("tls.mode", format!("{other:?} is not known; write \"files\" or \"off\""))),
+            None => Err(self.wrong(
+                "tls.mode",
+                "is missing; write mode = \"files\" with certificate and key, or \"off\" on a loopback address",
+            )),
+        }
+    }
+
+    fn api(
+        &self,
+        table: ApiTable,
+        environment: Environment,
+        surroundings: &Surroundings,
+    ) -> Result<Api, ConfigError> {
+        let default = match environment {
+            Environment::Production => "https://api.belvo.com",
+            Environment::Sandbox => "https://sandbox.belvo.com",
+        };
+        let base_url = self.base_url(table.base_url.as_deref().unwrap_or(default))?;
+        let id = table
+            .secret_id_file
+            .or_else(|| surroundings.credential("belvo-secret-id"));
+        let password = table
+            .secret_password_file
+            .or_else(|| surroundings.credential("belvo-secret-password"));
+        let keys = match (id, password) {
+            (Some(id), Some(password)) => Some((id, password)),
+            (None, None) => None,
+            (Some(_), None) => {
+                return Err(self.wrong(
+                    "api.secret-password-file",
+                    "is missing, but there is a secret id; give both or neither",
+                ));
+            }
+            (None, Some(_)) => {
+                return Err(self.wrong(
+                    "api.secret-id-file",
+                    "is missing, but there is a secret password; give both or neither",
+                ));
+            }
+        };
+        let requests_per_second = table.requests_per_second.unwrap_or(2.0);
+        if !(0.01..=1000.0).contains(&requests_per_second) {
+            return Err(self.wrong(
+                "api.requests-per-second",
+                format!("{requests_per_second} is not between 0.01 and 1000"),
+            ));
+        }
+        let burst = table.burst.unwrap_or(20);
+        if !(1..=10_000).contains(&burst) {
+            return Err(self.wrong("api.burst", format!("{burst} is not between 1 and 10000")));
+        }
+        Ok(Api {
+            base_url,
+            keys,
+            ca_file: table.ca_file,
+            requests_per_second,
+            burst,
+        })
+    }
+
+    fn base_url(&self, text: &str) -> Result<Uri, ConfigError> {
+        let wrong = |text: String| self.wrong("api.base-url", text);
+        let expected = || {
+            wrong(format!(
+                "{text:?} is no address of an API; write for example \"https://api.belvo.com\""
+            ))
+        };
+        let url: Uri = text.parse().map_err(|_| expected())?;
+        let host = url
+            .host()
+            .ok_or_else(expected)?
+            .trim_start_matches('[')
+            .trim_end_matches(']');
+        if url.path() != "/"
+            || url.query().is_some()
+            || url
+                .authority()
+                .is_some_and(|authority| authority.as_str().contains('@'))
+        {
+            return Err(wrong(format!(
+                "{text:?} must be a scheme and a host, without path, query or user"
+            )));
+        }
+        let loopback = host == "localhost"
+            || host
+                .parse()
+                .is_ok_and(|address: std::net::IpAddr| address.is_loopback());
+        match url.scheme_str() {
+            Some("https") => Ok(url),
+            Some("http") if loopback => Ok(url),
+            Some("http") => Err(wrong(format!(
+                "{text:?} would send the keys in clear; http:// is for loopback addresses only"
+            ))),
+            _ => Err(expected()),
+        }
+    }
+}
+
+fn unknown(table: &str, name: &str, known: &[&str]) -> String {
+    let near = |candidate: &&&str| strsim::jaro_winkler(name, candidate) > 0.8;
+    let nearest = known
+        .iter()
+        .filter(near)
+        .max_by(|a, b| strsim::jaro_winkler(name, a).total_cmp(&strsim::jaro_winkler(name, b)));
+    let elsewhere = KEYS
+        .iter()
+        .find(|(other, keys)| *other != table && keys.contains(&name))
+        .map(|(other, _)| *other);
+    match (nearest, elsewhere) {
+        (_, Some("")) => "this key belongs above the first [table]".to_owned(),
+        (_, Some(other)) => format!("this key belongs under [{other}]"),
+        (Some(nearest), None) => format!("unknown key; did you mean {nearest}?"),
+        (None, None) => format!("unknown key; known here: {}", known.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAST: &str = "environment = \"sandbox\"\nstate-directory = \"/s\"\n[listen]\naddress = [\"127.0.0.1:1\"]\n[tls]\nmode = \"off\"\n";
+
+    fn read(text: &str) -> Result<Settings, String> {
+        parse(text, Path::new("c.toml"), &Surroundings::default())
+            .map_err(|error| error.to_string())
+    }
+
+    fn error(text: &str) -> String {
+        read(text).expect_err(text)
+    }
+
+    #[test]
+    fn the_defaults_are_belvos() {
+        let settings = read(LEAST).expect("a configuration");
+        assert_eq!(
+            settings.api.base_url.to_string(),
+            "https://sandbox.belvo.com/"
+        );
+        assert_eq!(
+            (settings.api.requests_per_second, settings.api.burst),
+            (2.0, 20)
+        );
+        assert_eq!(settings.listen.path, "/belvo/webhooks");
+        let belvo = BELVO_SOURCES
+            .iter()
+            .map(|source| source.parse().expect("a source"))
+            .collect();
+        assert_eq!(settings.listen.allow, AllowList::new(belvo));
+    }
+
+    #[test]
+    fn an_unknown_key_is_refused_with_file_line_key_and_the_nearest_key() {
+        assert_eq!(
+            error(&LEAST.replace("address", "adress")),
+            "c.toml:4: listen.adress: unknown key; did you mean address?"
+        );
+        assert!(
+            error(&format!("{LEAST}burst = 3\n"))
+                .contains("c.toml:7: tls.burst: this key belongs under [api]")
+        );
+        assert!(
+            error(&format!("{LEAST}[weather]\nsun = 1\n"))
+                .contains("c.toml:7: weather: unknown key; known here: environment")
+        );
+    }
+
+    #[test]
+    fn a_value_of_the_wrong_type_is_refused_with_its_line_and_key() {
+        let error = error(&format!("{LEAST}[api]\nburst = \"many\"\n"));
+        assert!(
+            error.starts_with("c.toml:8: api.burst: invalid type: string"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn bad_syntax_is_refused_with_its_line() {
+        assert!(
+            error("environment = \"sandbox\"\nstate-directory = \n").starts_with("c.toml:2: "),
+            "{}",
+            error("a =\n")
+        );
+    }
+
+    #[test]
+    fn what_has_no_safe_default_must_be_said() {
+        assert!(error("state-directory = \"/s\"\n").contains("environment: is missing"));
+        assert!(error("environment = \"sandbox\"\n").contains("state-directory: is missing"));
+        assert!(
+            error("environment = \"sandbox\"\nstate-directory = \"/s\"\n")
+                .contains("tls.mode: is missing")
+        );
+        assert!(
+            error(&LEAST.replace("\"sandbox\"", "\"development\""))
+                .contains("c.toml:1: environment")
+        );
+    }
+
+    #[test]
+    fn plain_http_is_for_loopback_only_on_both_sides() {
+        assert!(
+            error(&LEAST.replace("127.0.0.1:1", "0.0.0.0:1")).contains("needs loopback addresses")
+        );
+        assert!(
+            error(&format!(
+                "{LEAST}[api]\nbase-url = \"http://api.belvo.com\"\n"
+            ))
+            .contains("in clear")
+        );
+        assert!(read(&format!("{LEAST}[api]\nbase-url = \"http://[::1]:9\"\n")).is_ok());
+    }
+
+    #[test]
+    fn one_key_without_the_other_is_a_mistake() {
+        assert!(
+            error(&format!("{LEAST}[api]\nsecret-id-file = \"/i\"\n"))
+                .contains("api.secret-password-file: is missing")
+        );
+    }
+
+    #[test]
+    fn what_a_later_version_brings_says_so() {
+        assert!(error(&LEAST.replace("\"off\"", "\"acme\"")).contains("not in this version"));
+        assert!(
+            error(&LEAST.replace("[tls]", "proxy = \"forwarded\"\n[tls]"))
+                .contains("only \"none\" works")
+        );
+    }
+
+    #[test]
+    fn credentials_of_the_service_manager_stand_in_for_absent_keys() {
+        let credentials = tempfile::tempdir().expect("a temporary directory");
+        for name in [
+            "belvo-secret-id",
+            "belvo-secret-password",
+            "webhook-authorization",
+        ] {
+            std::fs::write(credentials.path().join(name), "x").expect("a credential");
+        }
+        let credentials_directory = Some(credentials.path().to_owned());
+        let surroundings = Surroundings {
+            credentials_directory,
+            state_directory: Some(PathBuf::from("/var/lib/x")),
+        };
+        let text = LEAST.replace("state-directory = \"/s\"\n", "");
+        let settings = parse(&text, Path::new("c.toml"), &surroundings).expect("a configuration");
+        assert_eq!(settings.state_directory, Path::new("/var/lib/x"));
+        assert_eq!(
+            settings.api.keys.expect("keys").0,
+            credentials.path().join("belvo-secret-id")
+        );
+        assert_eq!(
+            settings.listen.authorization_file,
+            Some(credentials.path().join("webhook-authorization"))
+        );
+    }
+}

@@ -1,0 +1,210 @@
+//! The one file: opened under a lock, with the pragmas that make a commit durable and a version that fits this program.
+//! Knows files and SQLite, and no table but `meta`.
+//!
+//! What must hold, and where it is kept:
+//!
+//! 1. One process writes: [`StateDirectory::lock`] holds a lock on the directory for as long as it lives.
+//! 2. A commit that returned is on the disk: WAL with `synchronous=FULL`, read back in [`open_writer`]; in WAL mode
+//!    `NORMAL` can lose a committed row in a power cut.
+//! 3. A file is never half migrated: one immediate transaction a migration, the version in the same one.
+
+mod migrations;
+mod writer;
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use thiserror::Error;
+
+use crate::limits::READER_BUSY_WAIT;
+
+pub use migrations::{LATEST, Views};
+pub use writer::{Committed, WriteError, Writer, WriterFailed};
+
+/// The name of the file in the state directory.
+pub const FILE_NAME: &str = "gateway.db";
+const LOCK_NAME: &str = "lock";
+
+/// Why the file cannot be used, with what to do.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// The state directory is not there.
+    #[error("the state directory {} does not exist; create it for the gateway's user: install -d -m 0750 -o USER {}", .0.display(), .0.display())]
+    NoDirectory(PathBuf),
+    /// The state directory cannot be written to.
+    #[error("cannot write to the state directory {}: {source}; it must be on a writable file system and belong to the gateway's user", path.display())]
+    NotWritable {
+        /// The directory.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Another process holds the lock.
+    #[error("the state directory {} is in use by another gateway; stop it first (systemctl stop belvo-gateway), or give this one a state-directory of its own", .0.display())]
+    Locked(PathBuf),
+    /// There is no file yet.
+    #[error("there is no {}; the gateway makes it when it first serves: give its state directory with --state, or start it", .0.display())]
+    NoFile(PathBuf),
+    /// The file is something else, or damaged.
+    #[error("{} is not a usable SQLite database: {source}; nothing was changed. Move it aside (mv {} {}.damaged, and its -wal if there is one) and start again: a fresh file is made", path.display(), path.display(), path.display())]
+    NotADatabase {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// The file was made by a newer program.
+    #[error("{} was written by a newer version of the gateway (schema {found}, this one knows {LATEST}); install that version again", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+        /// Its schema version.
+        found: i64,
+    },
+    /// A pragma that durability rests on does not hold.
+    #[error("{} cannot be made durable: {pragma} is {found} after it was set to {wanted}; is it on a local file system?", path.display())]
+    Pragma {
+        /// The file.
+        path: PathBuf,
+        /// The pragma.
+        pragma: &'static str,
+        /// What it should be.
+        wanted: &'static str,
+        /// What it is.
+        found: String,
+    },
+    /// Anything else SQLite says.
+    #[error("cannot open {}: {source}", path.display())]
+    Sqlite {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+}
+
+impl OpenError {
+    fn from_sqlite(path: &Path, source: rusqlite::Error) -> Self {
+        let path = path.to_owned();
+        match source.sqlite_error_code() {
+            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
+                Self::NotADatabase { path, source }
+            }
+            Some(ErrorCode::ReadOnly) => Self::NotWritable {
+                path,
+                source: io::Error::other(source.to_string()),
+            },
+            _ => Self::Sqlite { path, source },
+        }
+    }
+}
+
+/// The state directory, locked against every other gateway while this value lives.
+#[derive(Debug)]
+pub struct StateDirectory {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl StateDirectory {
+    /// Takes the lock.
+    ///
+    /// # Errors
+    /// When the directory is missing, cannot be written to, or is locked.
+    pub fn lock(path: &Path) -> Result<Self, OpenError> {
+        if !path.is_dir() {
+            return Err(OpenError::NoDirectory(path.to_owned()));
+        }
+        let not_writable = |source| OpenError::NotWritable {
+            path: path.to_owned(),
+            source,
+        };
+        let lock = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(path.join(LOCK_NAME))
+            .map_err(not_writable)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self {
+                path: path.to_owned(),
+                _lock: lock,
+            }),
+            Err(fs::TryLockError::WouldBlock) => Err(OpenError::Locked(path.to_owned())),
+            Err(fs::TryLockError::Error(source)) => Err(not_writable(source)),
+        }
+    }
+
+    /// The file in it.
+    pub fn file(&self) -> PathBuf {
+        self.path.join(FILE_NAME)
+    }
+}
+
+/// Opens the file to write, makes or migrates it when needed, and checks that its commits are durable.
+///
+/// # Errors
+/// When the file is not ours, is newer than this program, or cannot be made durable.
+pub fn open_writer(directory: &StateDirectory, views: Views) -> Result<Connection, OpenError> {
+    let path = directory.file();
+    let sqlite = |source| OpenError::from_sqlite(&path, source);
+    let mut connection = Connection::open_with_flags(
+        &path,
+        OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_CREATE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )
+    .map_err(sqlite)?;
+    connection.busy_timeout(READER_BUSY_WAIT).map_err(sqlite)?;
+    for (pragma, value, wanted) in [
+        ("journal_mode", "WAL", "wal"),
+        ("synchronous", "FULL", "2"),
+        ("foreign_keys", "ON", "1"),
+    ] {
+        connection
+            .pragma_update(None, pragma, value)
+            .map_err(sqlite)?;
+        let found = pragma_text(&connection, pragma).map_err(sqlite)?;
+        if found != wanted {
+            return Err(OpenError::Pragma {
+                path,
+                pragma,
+                wanted,
+                found,
+            });
+        }
+    }
+    migrations::run(&mut connection, &path, views)?;
+    Ok(connection)
+}
+
+fn pragma_text(connection: &Connection, pragma: &str) -> rusqlite::Result<String> {
+    connection.pragma_query_value(None, pragma, |row| {
+        Ok(match row.get_ref(0)? {
+            rusqlite::types::ValueRef::Integer(number) => number.to_string(),
+            other => other.as_str()?.to_owned(),
+        })
+    })
+}
+
+/// Opens the file to read, beside a running gateway or without one.
+///
+/// # Errors
+/// When there is no file, it is not ours, or it is newer than this program.
+pub fn open_reader(state_directory: &Path) -> Result<Connection, OpenError> {
+    let path = state_directory.join(FILE_NAME);
+    if !path.exists() {
+        return Err(OpenError::NoFile(path));
+    }
+    let sqlite = |source| OpenError::from_sqlite(&path, source);
+    let connection = Connection::open_with_flags(
+        &path,
+        OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+    )
+    .map_err(sqlite)?;
+    connection.busy_timeout(READER_BUSY_WAIT).map_err(sqlite)?;
+    migrations::check_version(&connection, &path)?;
+    Ok(connection)
+}

@@ -1,0 +1,605 @@
+//! The one thread that owns the write connection. It takes two kinds of work: *appends*, of which all that wait go into
+//! one commit (many requests, one sync), and *changes*, one short transaction each. After each commit of appends at most
+//! one change runs, so neither starves the other and an append waits for one change at most. Knows no table.
+//!
+//! An append is answered only after its commit was synced. A change can be redone from the journal, so it is committed
+//! without a sync of its own (`synchronous=NORMAL`); the next append's sync, or a checkpoint, covers it, and a power cut
+//! can only take a whole suffix of them: the WAL is one sequence.
+//!
+//! A failure is answered to whoever waits; the connection is dropped and opened afresh, because one that was opened
+//! while the file system was read-only stays read-only for ever. When that keeps failing the thread ends, and the
+//! process with it.
+
+use std::collections::VecDeque;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+use thiserror::Error;
+use tokio::sync::{Notify, oneshot};
+
+use super::{StateDirectory, Views, open_writer, pragma_text};
+use crate::limits::{
+    APPENDS_PER_COMMIT_MAX, APPENDS_QUEUED_MAX, CHANGES_QUEUED_MAX, GATHER_WAIT_MAX, REOPEN_PAUSE,
+    THREAD_STACK_BYTES, WAL_PAGES_IDLE_MAX, WAL_PAGES_MAX, WRITER_FAILING_MAX,
+};
+
+/// A value that came out of a transaction whose commit has returned.
+#[derive(Debug)]
+pub struct Committed<T> {
+    /// What the work returned.
+    pub value: T,
+    /// When the commit had returned.
+    pub at: Instant,
+}
+
+/// Why something was not written. It may still be found in the file when the answer was not waited for.
+#[derive(Clone, Debug, Error)]
+pub enum WriteError {
+    /// Too much waits already.
+    #[error("the writer's queue is full")]
+    QueueFull,
+    /// The writer has ended.
+    #[error("the writer has ended")]
+    Ended,
+    /// SQLite or the disk said no.
+    #[error("{0}")]
+    Database(String),
+}
+
+/// Why the writer thread gave up.
+#[derive(Debug, Error)]
+pub enum WriterFailed {
+    /// Nothing could be written for a long time.
+    #[error("nothing could be written for {} seconds: {last}; ending, so that the service manager starts the gateway afresh", WRITER_FAILING_MAX.as_secs())]
+    Persistent {
+        /// What it said last.
+        last: String,
+    },
+    /// A piece of work panicked inside its transaction, which was rolled back.
+    #[error(
+        "the writer's thread panicked; ending, so that the service manager starts the gateway afresh"
+    )]
+    Panicked,
+    /// The thread could not be started.
+    #[error("cannot start the writer's thread: {0}")]
+    Spawn(std::io::Error),
+}
+
+/// A handle to the writer thread. Clones share it; the thread ends after [`Writer::close`].
+#[derive(Clone, Debug)]
+pub struct Writer {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    queues: Mutex<Queues>,
+    work: Condvar,
+    room: Notify,
+    file: PathBuf,
+}
+
+#[derive(Default)]
+struct Queues {
+    appends: VecDeque<Box<dyn Job>>,
+    changes: VecDeque<Box<dyn Job>>,
+    closed: bool,
+    ended: bool,
+}
+
+impl std::fmt::Debug for Queues {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "Queues({} appends, {} changes)",
+            self.appends.len(),
+            self.changes.len()
+        )
+    }
+}
+
+/// One piece of work, in two steps: run inside a transaction, then told how the commit went.
+trait Job: Send {
+    fn run(&mut self, transaction: &Transaction<'_>) -> Ran;
+    fn finish(self: Box<Self>, committed: Result<Instant, WriteError>);
+}
+
+/// How a piece of work went inside its transaction.
+enum Ran {
+    Well,
+    /// The work itself was wrong, for example against a constraint. The connection is as good as before.
+    Refused,
+    /// The storage failed under it.
+    Broken(WriteError),
+}
+
+impl Ran {
+    fn from_error(error: &rusqlite::Error) -> Self {
+        let storage = matches!(
+            error.sqlite_error_code(),
+            Some(
+                ErrorCode::SystemIoFailure
+                    | ErrorCode::DiskFull
+                    | ErrorCode::CannotOpen
+                    | ErrorCode::ReadOnly
+                    | ErrorCode::DatabaseCorrupt
+                    | ErrorCode::NotADatabase
+                    | ErrorCode::OutOfMemory
+                    | ErrorCode::DatabaseBusy
+                    | ErrorCode::DatabaseLocked
+                    | ErrorCode::FileLockingProtocolFailed
+            )
+        );
+        if storage {
+            Self::Broken(WriteError::Database(error.to_string()))
+        } else {
+            Self::Refused
+        }
+    }
+}
+
+struct Task<F, T> {
+    work: Option<F>,
+    value: Option<rusqlite::Result<T>>,
+    reply: oneshot::Sender<Result<Committed<T>, WriteError>>,
+}
+
+impl<F, T> Job for Task<F, T>
+where
+    F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send,
+    T: Send,
+{
+    fn run(&mut self, transaction: &Transaction<'_>) -> Ran {
+        let Some(work) = self.work.take() else {
+            return Ran::Well;
+        };
+        let value = work(transaction);
+        let ran = value.as_ref().err().map_or(Ran::Well, Ran::from_error);
+        self.value = Some(value);
+        ran
+    }
+
+    fn finish(self: Box<Self>, committed: Result<Instant, WriteError>) {
+        let answer = match (committed, self.value) {
+            (Ok(at), Some(Ok(value))) => Ok(Committed { value, at }),
+            (_, Some(Err(error))) => Err(WriteError::Database(error.to_string())),
+            (Err(error), _) => Err(error),
+            (Ok(_), None) => Err(WriteError::Ended),
+        };
+        // Nobody waits any more when its 503 was sent already; the row stays, and Belvo repeats the delivery.
+        drop(self.reply.send(answer));
+    }
+}
+
+impl Writer {
+    /// Starts the thread on an open connection. The receiver is told when the thread has ended, for whatever reason.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub fn start(
+        directory: StateDirectory,
+        connection: Connection,
+        views: Views,
+    ) -> Result<(Self, oneshot::Receiver<Result<(), WriterFailed>>), WriterFailed> {
+        let shared = Arc::new(Shared {
+            queues: Mutex::default(),
+            work: Condvar::new(),
+            room: Notify::new(),
+            file: directory.file(),
+        });
+        let (ended, end) = oneshot::channel();
+        let thread = Thread {
+            shared: Arc::clone(&shared),
+            directory,
+            views,
+            pace: Pace::default(),
+        };
+        thread::Builder::new()
+            .name("writer".to_owned())
+            .stack_size(THREAD_STACK_BYTES)
+            .spawn(move || {
+                let guard = EndGuard(Arc::clone(&thread.shared));
+                let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+                    thread.run(connection)
+                }));
+                drop(guard);
+                drop(ended.send(outcome.unwrap_or(Err(WriterFailed::Panicked))));
+            })
+            .map_err(WriterFailed::Spawn)?;
+        Ok((Self { shared }, end))
+    }
+
+    /// Runs `work` in the next commit of appends and waits until that was synced.
+    ///
+    /// # Errors
+    /// At once when the queue is full; later when the commit failed.
+    pub async fn append<F, T>(&self, work: F) -> Result<Committed<T>, WriteError>
+    where
+        F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let (job, answer) = task(work);
+        {
+            let mut queues = self.shared.lock();
+            if queues.closed || queues.ended {
+                return Err(WriteError::Ended);
+            }
+            if queues.appends.len() >= APPENDS_QUEUED_MAX {
+                return Err(WriteError::QueueFull);
+            }
+            queues.appends.push_back(job);
+        }
+        self.shared.work.notify_one();
+        answer.await.unwrap_or(Err(WriteError::Ended))
+    }
+
+    /// Runs `work` in a transaction of its own, after the appends that wait, and waits until it is committed. It is not
+    /// synced: use it only for what can be redone from the journal.
+    ///
+    /// # Errors
+    /// When the transaction failed, or the writer has ended.
+    pub async fn change<F, T>(&self, work: F) -> Result<T, WriteError>
+    where
+        F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let (job, answer) = task(work);
+        let mut job = Some(job);
+        loop {
+            let room = self.shared.room.notified();
+            {
+                let mut queues = self.shared.lock();
+                if queues.ended {
+                    return Err(WriteError::Ended);
+                }
+                if queues.changes.len() < CHANGES_QUEUED_MAX {
+                    queues.changes.extend(job.take());
+                    break;
+                }
+            }
+            room.await;
+        }
+        self.shared.work.notify_one();
+        answer
+            .await
+            .unwrap_or(Err(WriteError::Ended))
+            .map(|committed| committed.value)
+    }
+
+    /// Passes through the thread without writing anything: proof that it is alive.
+    ///
+    /// # Errors
+    /// When the writer has ended or its connection is gone.
+    pub async fn pulse(&self) -> Result<(), WriteError> {
+        self.change(|_| Ok(())).await
+    }
+
+    /// Takes no more appends; the thread ends when everything that waits is written.
+    pub fn close(&self) {
+        self.shared.lock().closed = true;
+        self.shared.work.notify_one();
+    }
+
+    /// The file that is written.
+    pub fn file(&self) -> &std::path::Path {
+        &self.shared.file
+    }
+}
+
+type Reply<T> = oneshot::Receiver<Result<Committed<T>, WriteError>>;
+
+fn task<F, T>(work: F) -> (Box<dyn Job>, Reply<T>)
+where
+    F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+    T: Send + 'static,
+{
+    let (reply, answer) = oneshot::channel();
+    (
+        Box::new(Task {
+            work: Some(work),
+            value: None,
+            reply,
+        }),
+        answer,
+    )
+}
+
+impl Shared {
+    /// The queues are whole between any two lines that could panic, so a poisoned lock is still good.
+    fn lock(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Answers everybody who still waits when the thread ends, also by a panic.
+struct EndGuard(Arc<Shared>);
+
+impl Drop for EndGuard {
+    fn drop(&mut self) {
+        let mut queues = self.0.lock();
+        queues.ended = true;
+        queues.appends.clear();
+        queues.changes.clear();
+        drop(queues);
+        self.0.room.notify_waiters();
+    }
+}
+
+/// How long a commit may be held back for appends that are about to come: those that were answered together will, on
+/// kept connections, ask again together. A lone request never waits.
+#[derive(Debug, Default)]
+struct Pace {
+    expected: usize,
+    last_commit: Duration,
+}
+
+impl Pace {
+    fn gather(&self) -> Duration {
+        if self.expected > 1 {
+            (self.last_commit / 2).min(GATHER_WAIT_MAX)
+        } else {
+            Duration::ZERO
+        }
+    }
+}
+
+struct Thread {
+    shared: Arc<Shared>,
+    directory: StateDirectory,
+    views: Views,
+    pace: Pace,
+}
+
+/// What the queues hold for the next turn.
+enum Turn {
+    Appends(Vec<Box<dyn Job>>),
+    Change(Box<dyn Job>),
+    Idle,
+    Closed,
+}
+
+impl Thread {
+    fn run(mut self, connection: Connection) -> Result<(), WriterFailed> {
+        let mut database = Database::new(connection);
+        let mut failing_since: Option<Instant> = None;
+        let mut change_next = false;
+        loop {
+            let outcome = match self.next(change_next, database.wal_pages()) {
+                Turn::Closed => return Ok(()),
+                Turn::Idle => database.checkpoint().map_err(WriteError::from),
+                Turn::Appends(jobs) => {
+                    change_next = true;
+                    self.commit_appends(&mut database, jobs)
+                }
+                Turn::Change(job) => {
+                    change_next = false;
+                    self.shared.room.notify_waiters();
+                    database.commit(vec![job], Durability::Relaxed).map(drop)
+                }
+            };
+            match outcome {
+                Ok(()) => failing_since = None,
+                Err(error) => {
+                    let since = *failing_since.get_or_insert_with(Instant::now);
+                    if since.elapsed() >= WRITER_FAILING_MAX {
+                        return Err(WriterFailed::Persistent {
+                            last: error.to_string(),
+                        });
+                    }
+                    database.reopen(&self.directory, self.views);
+                }
+            }
+            if database.wal_pages() >= WAL_PAGES_MAX && database.checkpoint().is_err() {
+                database.reopen(&self.directory, self.views);
+            }
+        }
+    }
+
+    /// Waits for work. Appends first, unless it is a change's turn; a checkpoint when nobody waits and it is worth it.
+    fn next(&mut self, change_next: bool, wal_pages: i32) -> Turn {
+        let mut queues = self.shared.lock();
+        loop {
+            if change_next && let Some(job) = queues.changes.pop_front() {
+                return Turn::Change(job);
+            }
+            if !queues.appends.is_empty() {
+                return Turn::Appends(self.gathered(queues));
+            }
+            if let Some(job) = queues.changes.pop_front() {
+                return Turn::Change(job);
+            }
+            if queues.closed {
+                return Turn::Closed;
+            }
+            if wal_pages >= WAL_PAGES_IDLE_MAX {
+                return Turn::Idle;
+            }
+            queues = self
+                .shared
+                .work
+                .wait(queues)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    fn gathered<'a>(&'a self, mut queues: MutexGuard<'a, Queues>) -> Vec<Box<dyn Job>> {
+        let until = Instant::now() + self.pace.gather();
+        while queues.appends.len() < self.pace.expected && !queues.closed {
+            let Some(left) = until
+                .checked_duration_since(Instant::now())
+                .filter(|left| !left.is_zero())
+            else {
+                break;
+            };
+            queues = self
+                .shared
+                .work
+                .wait_timeout(queues, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        let count = queues.appends.len().min(APPENDS_PER_COMMIT_MAX);
+        queues.appends.drain(..count).collect()
+    }
+
+    fn commit_appends(
+        &mut self,
+        database: &mut Database,
+        jobs: Vec<Box<dyn Job>>,
+    ) -> Result<(), WriteError> {
+        let count = jobs.len();
+        let began = Instant::now();
+        let outcome = database.commit(jobs, Durability::Synced);
+        self.pace.last_commit = began.elapsed();
+        self.pace.expected = count + self.shared.lock().appends.len();
+        outcome
+    }
+}
+
+/// Whether a commit waits for the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Durability {
+    Synced,
+    Relaxed,
+}
+
+impl Durability {
+    /// The value of `PRAGMA synchronous`, and as it is read back.
+    fn pragma(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Synced => ("FULL", "2"),
+            Self::Relaxed => ("NORMAL", "1"),
+        }
+    }
+}
+
+/// The write connection, or none while it could not be opened again.
+struct Database {
+    connection: Option<Connection>,
+    /// Why there is none.
+    trouble: String,
+    durability: Durability,
+    wal_pages: Arc<AtomicI32>,
+}
+
+impl From<rusqlite::Error> for WriteError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::Database(error.to_string())
+    }
+}
+
+impl Database {
+    fn new(connection: Connection) -> Self {
+        let mut database = Self {
+            connection: None,
+            trouble: String::new(),
+            durability: Durability::Synced,
+            wal_pages: Arc::default(),
+        };
+        database.take(connection);
+        database
+    }
+
+    fn take(&mut self, mut connection: Connection) {
+        let pages = Arc::clone(&self.wal_pages);
+        // Replaces SQLite's automatic checkpoint, which would run on the commit path.
+        let hooked = connection.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, count| {
+            pages.store(count, Ordering::Relaxed);
+            Ok(())
+        }));
+        self.durability = Durability::Synced;
+        self.connection = hooked.is_ok().then_some(connection);
+    }
+
+    fn wal_pages(&self) -> i32 {
+        self.wal_pages.load(Ordering::Relaxed)
+    }
+
+    fn reopen(&mut self, directory: &StateDirectory, views: Views) {
+        self.connection = None;
+        self.wal_pages.store(0, Ordering::Relaxed);
+        match open_writer(directory, views) {
+            Ok(connection) => self.take(connection),
+            Err(error) => {
+                self.trouble = error.to_string();
+                thread::sleep(REOPEN_PAUSE);
+            }
+        }
+    }
+
+    /// Runs the jobs in one transaction and answers each. A job that failed alone does not fail the others.
+    fn commit(
+        &mut self,
+        mut jobs: Vec<Box<dyn Job>>,
+        durability: Durability,
+    ) -> Result<(), WriteError> {
+        let outcome = self.transact(&mut jobs, durability);
+        for job in jobs {
+            job.finish(outcome.clone());
+        }
+        outcome.map(drop)
+    }
+
+    fn transact(
+        &mut self,
+        jobs: &mut [Box<dyn Job>],
+        durability: Durability,
+    ) -> Result<Instant, WriteError> {
+        self.set_durability(durability)?;
+        let connection = self
+            .connection
+            .as_mut()
+            .ok_or_else(|| WriteError::Database(self.trouble.clone()))?;
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let alone = jobs.len() == 1;
+        for job in jobs.iter_mut() {
+            match job.run(&transaction) {
+                // The transaction may be gone already, so nobody in it may be told that it was kept.
+                Ran::Broken(error) => return Err(error),
+                // Work that shares its transaction is one statement, which SQLite has undone; other work is undone here.
+                Ran::Refused if alone => {
+                    transaction.rollback()?;
+                    return Ok(Instant::now());
+                }
+                Ran::Refused | Ran::Well => {}
+            }
+        }
+        transaction.commit()?;
+        Ok(Instant::now())
+    }
+
+    /// Makes the next commit wait for the disk, or not, and reads back that it will.
+    fn set_durability(&mut self, durability: Durability) -> Result<(), WriteError> {
+        let Some(connection) = self
+            .connection
+            .as_ref()
+            .filter(|_| self.durability != durability)
+        else {
+            return Ok(());
+        };
+        let (value, expected) = durability.pragma();
+        connection.pragma_update(None, "synchronous", value)?;
+        let found = pragma_text(connection, "synchronous")?;
+        if found != expected {
+            return Err(WriteError::Database(format!(
+                "synchronous is {found} after it was set to {value}"
+            )));
+        }
+        self.durability = durability;
+        Ok(())
+    }
+
+    /// Copies the WAL into the file as far as readers allow, so that it can start over.
+    fn checkpoint(&mut self) -> rusqlite::Result<()> {
+        let Some(connection) = self.connection.as_ref() else {
+            return Ok(());
+        };
+        connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+        self.wal_pages.store(0, Ordering::Relaxed);
+        Ok(())
+    }
+}

@@ -1,0 +1,92 @@
+//! The request budget: one token bucket for the whole process, so that Belvo is never hammered. Knows no requests.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A token bucket that is waited on.
+#[derive(Debug)]
+pub struct Budget {
+    per_second: f64,
+    burst: f64,
+    bucket: Mutex<Bucket>,
+}
+
+#[derive(Debug)]
+struct Bucket {
+    tokens: f64,
+    filled: Instant,
+}
+
+impl Budget {
+    /// A full bucket of `burst` requests that refills at `per_second`; both are taken as at least a little above nothing.
+    pub fn new(per_second: f64, burst: u32) -> Self {
+        let burst = f64::from(burst.max(1));
+        Self {
+            per_second: per_second.max(0.01),
+            burst,
+            bucket: Mutex::new(Bucket {
+                tokens: burst,
+                filled: Instant::now(),
+            }),
+        }
+    }
+
+    /// Waits for a token and takes it. Whoever waits has its token reserved, so waiters are served in order.
+    pub async fn take(&self) {
+        tokio::time::sleep(self.reserve(Instant::now())).await;
+    }
+
+    fn reserve(&self, now: Instant) -> Duration {
+        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        let refilled = now.saturating_duration_since(bucket.filled).as_secs_f64() * self.per_second;
+        bucket.tokens = (bucket.tokens + refilled).min(self.burst) - 1.0;
+        bucket.filled = now;
+        Duration::from_secs_f64((-bucket.tokens / self.per_second).max(0.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_burst_goes_out_at_once_and_the_rest_at_the_rate() {
+        let budget = Budget::new(2.0, 20);
+        let began = Instant::now();
+        for _ in 0..24 {
+            budget.take().await;
+        }
+        assert_eq!(began.elapsed().as_millis().div_ceil(100), 20);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_bucket_fills_no_further_than_its_burst() {
+        let budget = Budget::new(2.0, 3);
+        tokio::time::sleep(Duration::from_secs(3600)).await;
+        let began = Instant::now();
+        for _ in 0..4 {
+            budget.take().await;
+        }
+        assert!(began.elapsed() >= Duration::from_millis(499));
+    }
+
+    proptest! {
+        #[test]
+        fn never_more_than_the_burst_and_the_rate_in_any_thirty_seconds(gaps in proptest::collection::vec(0u64..2_000, 1..300)) {
+            let budget = Budget::new(2.0, 20);
+            let (mut now, mut sent) = (Instant::now(), Vec::new());
+            for gap in gaps {
+                now += Duration::from_millis(gap);
+                now += budget.reserve(now);
+                sent.push(now);
+            }
+            for (index, first) in sent.iter().enumerate() {
+                let window = sent[index..].iter().take_while(|at| **at < *first + Duration::from_secs(30)).count();
+                prop_assert!(window <= 80, "{window} requests in thirty seconds");
+            }
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! hyper and rustls: one GET, its deadline, its size limit. Follows no redirect, keeps no cookie, reads no proxy variable,
+//! and talks to the configured host alone. Knows nothing of what is in an answer.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
+use hyper::{Request, Response, Uri};
+use hyper_rustls::HttpsConnector;
+use hyper_util::client::legacy::Client as Pool;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+use thiserror::Error as ThisError;
+
+use super::error::code_and_request_id;
+use super::{Api, Cause, Error, Page, Query};
+use crate::limits::{ANSWER_BYTES_MAX, CONNECT_WAIT, CONNECTION_IDLE, REQUEST_WAIT};
+use crate::system::files::{self, ReadError};
+use crate::system::secret::Secret;
+use crate::system::tls::provider;
+
+/// Where the API is: the origin, without a path.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// `https://host` or, to a loopback address, `http://host:port`.
+    pub base_url: Uri,
+    /// Certificates to trust in place of the system's.
+    pub roots: Option<Arc<RootCertStore>>,
+}
+
+/// The API keys of one environment.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    /// The secret id, the user name of Basic authentication.
+    pub id: Secret,
+    /// The secret password.
+    pub password: Secret,
+}
+
+/// Why no client can be made.
+#[derive(Debug, ThisError)]
+pub enum SetupError {
+    /// The file of certificates could not be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The file holds no certificate.
+    #[error("{0} holds no usable certificate; it must be PEM text (-----BEGIN CERTIFICATE-----)")]
+    NoCertificate(String),
+    /// rustls refused its configuration.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+    /// The keys cannot be put into a header.
+    #[error("the API keys hold bytes that cannot be sent in a header")]
+    Keys,
+}
+
+/// The certificates in a PEM file, to be trusted in place of the system's.
+///
+/// # Errors
+/// When the file cannot be read or holds no certificate.
+pub fn roots_from(path: &Path) -> Result<RootCertStore, SetupError> {
+    let text = files::read_small(path)?;
+    let none = || SetupError::NoCertificate(path.display().to_string());
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(text.as_bytes())
+        .collect::<Result<_, _>>()
+        .map_err(|_| none())?;
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(certificates);
+    if added == 0 { Err(none()) } else { Ok(roots) }
+}
+
+/// The system's certificates, which its own updates keep fresh; the built-in ones only where the system has none.
+fn system_roots() -> RootCertStore {
+    let mut roots = RootCertStore::empty();
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if roots.is_empty() {
+        roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    }
+    roots
+}
+
+/// A client of Belvo's API.
+#[derive(Debug)]
+pub struct Client {
+    pool: Pool<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    base: String,
+    headers: HeaderMap,
+}
+
+impl Client {
+    /// Makes a client. Reads the system's certificates when the target names none; makes no connection yet.
+    ///
+    /// # Errors
+    /// When TLS or the keys cannot be used.
+    pub fn new(target: &Target, keys: &Keys) -> Result<Self, SetupError> {
+        let roots = target
+            .roots
+            .clone()
+            .unwrap_or_else(|| Arc::new(system_roots()));
+        let tls = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_connect_timeout(Some(CONNECT_WAIT));
+        tcp.set_nodelay(true);
+        let builder = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls);
+        let plain = target.base_url.scheme_str() == Some("http");
+        let builder = if plain {
+            builder.https_or_http()
+        } else {
+            builder.https_only()
+        };
+        let pool = Pool::builder(TokioExecutor::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(CONNECTION_IDLE)
+            .pool_max_idle_per_host(2)
+            .http1_max_buf_size(64 * 1024)
+            .build(builder.enable_http1().wrap_connector(tcp));
+        let base = target.base_url.to_string().trim_end_matches('/').to_owned();
+        Ok(Self {
+            pool,
+            base,
+            headers: headers(keys)?,
+        })
+    }
+
+    async fn get(&self, query: &Query, page: u32, page_size: u32) -> Result<Vec<u8>, Error> {
+        let error = |cause| Error {
+            cause,
+            path: query.path.to_owned(),
+            page,
+            request_id: None,
+            retry_after: None,
+        };
+        let request = self
+            .request(query, page, page_size)
+            .map_err(|text| error(Cause::Network(text)))?;
+        let answer = self
+            .pool
+            .request(request)
+            .await
+            .map_err(|source| error(Cause::Network(chain(&source))))?;
+        let (status, retry_after) = (
+            answer.status(),
+            retry_after(answer.headers(), SystemTime::now()),
+        );
+        let body = whole(answer).await.map_err(error)?;
+        if status.is_success() {
+            return Ok(body);
+        }
+        let (code, request_id) = code_and_request_id(&body);
+        Err(Error {
+            request_id,
+            retry_after,
+            ..error(Cause::Status {
+                status: status.as_u16(),
+                code,
+            })
+        })
+    }
+
+    fn request(
+        &self,
+        query: &Query,
+        page: u32,
+        page_size: u32,
+    ) -> Result<Request<Empty<Bytes>>, String> {
+        let parameters = form_urlencoded::Serializer::new(String::new())
+            .append_pair("link", &query.link_id)
+            .append_pair("page", &page.to_string())
+            .append_pair("page_size", &page_size.to_string())
+            .finish();
+        let mut request = Request::get(format!("{}{}?{parameters}", self.base, query.path))
+            .body(Empty::new())
+            .map_err(|error| error.to_string())?;
+        *request.headers_mut() = self.headers.clone();
+        Ok(request)
+    }
+}
+
+impl Api for Client {
+    async fn page(&self, query: &Query, page: u32, page_size: u32) -> Result<Page, Error> {
+        let error = |cause| Error {
+            cause,
+            path: query.path.to_owned(),
+            page,
+            request_id: None,
+            retry_after: None,
+        };
+        let body = tokio::time::timeout(REQUEST_WAIT, self.get(query, page, page_size))
+            .await
+            .unwrap_or_else(|_| Err(error(Cause::Timeout)))?;
+        Page::parse(body).map_err(|text| error(Cause::NotAPage(text)))
+    }
+}
+
+fn headers(keys: &Keys) -> Result<HeaderMap, SetupError> {
+    let basic = STANDARD.encode(format!("{}:{}", keys.id.expose(), keys.password.expose()));
+    let mut authorization =
+        HeaderValue::try_from(format!("Basic {basic}")).map_err(|_| SetupError::Keys)?;
+    authorization.set_sensitive(true);
+    let agent = concat!("belvo-gateway/", env!("CARGO_PKG_VERSION"));
+    Ok(HeaderMap::from_iter([
+        (AUTHORIZATION, authorization),
+        (ACCEPT, HeaderValue::from_static("application/json")),
+        (USER_AGENT, HeaderValue::from_static(agent)),
+    ]))
+}
+
+async fn whole(answer: Response<Incoming>) -> Result<Vec<u8>, Cause> {
+    match Limited::new(answer.into_body(), ANSWER_BYTES_MAX)
+        .collect()
+        .await
+    {
+        Ok(body) => Ok(body.to_bytes().into()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Cause::TooLarge),
+        Err(error) => Err(Cause::Network(chain(error.as_ref()))),
+    }
+}
+
+/// hyper's own text is short ("client error (Connect)"); what helps is at the end of the chain.
+fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut texts = vec![error.to_string()];
+    let mut source = error.source();
+    while let Some(error) = source {
+        texts.push(error.to_string());
+        source = error.source();
+    }
+    texts.dedup();
+    texts.join(": ")
+}
+
+/// `Retry-After` in seconds or as a date (RFC 9110 section 10.2.3).
+fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let date = || {
+        httpdate::parse_http_date(value)
+            .ok()?
+            .duration_since(now)
+            .ok()
+    };
+    value.parse().ok().map(Duration::from_secs).or_else(date)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::UNIX_EPOCH;
+
+    #[test]
+    fn retry_after_is_read_as_seconds_and_as_a_date() {
+        let read = |value: &'static str| {
+            let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(value))]);
+            retry_after(&headers, UNIX_EPOCH + Duration::from_secs(784_111_777 - 60))
+        };
+        assert_eq!(read("120"), Some(Duration::from_secs(120)));
+        assert_eq!(
+            read("Sun, 06 Nov 1994 08:49:37 GMT"),
+            Some(Duration::from_secs(60))
+        );
+        assert_eq!(read("Sun, 06 Nov 1994 08:00:00 GMT"), None);
+        assert_eq!(read("soon"), None);
+    }
+}

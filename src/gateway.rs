@@ -1,0 +1,387 @@
+//! Wiring: opens, binds, starts the threads, waits for a signal or for something to end, and stops in order. Decides
+//! nothing about webhooks. Every long-lived part is watched: when one ends, for whatever reason, the process ends with an
+//! error and the service manager starts it afresh, which the journal makes safe.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread;
+
+use rustls::{RootCertStore, ServerConfig};
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::oneshot;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::{info, warn};
+
+use crate::bookkeeper;
+use crate::config::{Settings, Tls};
+use crate::database::{OpenError, StateDirectory, WriteError, Writer, WriterFailed, open_writer};
+use crate::drain::budget::Budget;
+use crate::drain::{Drain, Parts};
+use crate::fetch::{Client, Keys, SetupError, Target, roots_from};
+use crate::intake::Intake;
+use crate::intake::auth::Authorization;
+use crate::intake::listener::{self, BindError};
+use crate::intake::tls::{self, TlsError};
+use crate::journal::Journal;
+use crate::limits::{AUTHORIZATION_VALUES_MAX, THREAD_STACK_BYTES};
+use crate::notices::Notices;
+use crate::store::{Store, VIEWS};
+use crate::system::clock::{Clock, UnixMs};
+use crate::system::notify;
+use crate::system::secret::{self, Secret};
+use crate::system::stop::{self, Stopper};
+
+/// What the configuration's files hold: read before anything is opened, so that a mistake in one costs nothing.
+#[derive(Debug)]
+pub struct Material {
+    tls: Option<Arc<ServerConfig>>,
+    authorization: Authorization,
+    keys: Option<Keys>,
+    roots: Option<Arc<RootCertStore>>,
+}
+
+/// Why a file that the configuration names cannot be used.
+#[derive(Debug, Error)]
+pub enum MaterialError {
+    /// Certificate or key.
+    #[error("[tls]: {0}")]
+    Tls(#[from] TlsError),
+    /// The authorization file.
+    #[error("authorization: {0}")]
+    Authorization(secret::Error),
+    /// Too many values.
+    #[error("authorization: {} values are too many; keep one, and two while it is being changed", .0)]
+    AuthorizationValues(usize),
+    /// The API keys.
+    #[error("API keys: {0}")]
+    Keys(secret::Error),
+    /// The API's certificates.
+    #[error("[api] ca-file: {0}")]
+    Roots(SetupError),
+}
+
+/// Why the gateway could not start, or ended.
+#[derive(Debug, Error)]
+pub enum GatewayError {
+    /// The file.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The listener.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The API client.
+    #[error(transparent)]
+    Client(#[from] SetupError),
+    /// The writer gave up.
+    #[error(transparent)]
+    Writer(#[from] WriterFailed),
+    /// The system refused something that is needed to run at all.
+    #[error("cannot start: {0}")]
+    System(#[from] io::Error),
+    /// A part that should run as long as the process has ended.
+    #[error(
+        "the {part} has ended: {why}; ending, so that the service manager starts the gateway afresh"
+    )]
+    Ended {
+        /// Which.
+        part: &'static str,
+        /// What it said.
+        why: String,
+    },
+}
+
+/// Reads the files that the settings name.
+///
+/// # Errors
+/// When one cannot be read or holds something else.
+pub fn read_material(settings: &Settings) -> Result<Material, MaterialError> {
+    let tls = match &settings.tls {
+        Tls::Files { certificate, key } => Some(tls::server(certificate, key)?),
+        Tls::Off => None,
+    };
+    let values = match &settings.listen.authorization_file {
+        Some(path) => secret::read_lines(path).map_err(MaterialError::Authorization)?,
+        None => Vec::new(),
+    };
+    if values.len() > AUTHORIZATION_VALUES_MAX {
+        return Err(MaterialError::AuthorizationValues(values.len()));
+    }
+    let first = |path| -> Result<Secret, MaterialError> {
+        let mut values = secret::read_lines(path).map_err(MaterialError::Keys)?;
+        Ok(values.swap_remove(0))
+    };
+    let keys = match &settings.api.keys {
+        Some((id, password)) => Some(Keys {
+            id: first(id)?,
+            password: first(password)?,
+        }),
+        None => None,
+    };
+    let roots = settings
+        .api
+        .ca_file
+        .as_deref()
+        .map(roots_from)
+        .transpose()
+        .map_err(MaterialError::Roots)?;
+    Ok(Material {
+        tls,
+        authorization: Authorization::new(values),
+        keys,
+        roots: roots.map(Arc::new),
+    })
+}
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When the gateway cannot start, or a part of it ended.
+pub fn run(settings: &Settings, material: Material) -> Result<(), GatewayError> {
+    let directory = StateDirectory::lock(&settings.state_directory)?;
+    let connection = open_writer(&directory, VIEWS)?;
+    let runtime = runtime()?;
+    let _in_runtime = runtime.enter();
+    let listeners: Vec<TcpListener> = settings
+        .listen
+        .addresses
+        .iter()
+        .map(|address| listener::bind(*address))
+        .collect::<Result<_, _>>()?;
+    let (writer, writer_end) = Writer::start(directory, connection, VIEWS)?;
+    let notices = Notices::new(tracing::enabled!(tracing::Level::DEBUG));
+    let journal = Journal::new(writer.clone());
+    let drain = DrainThread::start(settings, &material, &writer, &journal, &notices)?;
+    let intake = Arc::new(Intake {
+        path: settings.listen.path.clone(),
+        allow: settings.listen.allow.clone(),
+        authorization: material.authorization,
+        journal,
+        notices,
+    });
+    runtime.block_on(serve(Serving {
+        listeners,
+        tls: material.tls,
+        intake,
+        writer,
+        writer_end,
+        drain,
+        settings,
+    }))
+}
+
+/// Everything that runs.
+struct Serving<'a> {
+    listeners: Vec<TcpListener>,
+    tls: Option<Arc<ServerConfig>>,
+    intake: Arc<Intake>,
+    writer: Writer,
+    writer_end: oneshot::Receiver<Result<(), WriterFailed>>,
+    drain: DrainThread,
+    settings: &'a Settings,
+}
+
+async fn serve(serving: Serving<'_>) -> Result<(), GatewayError> {
+    let Serving {
+        listeners,
+        tls,
+        intake,
+        writer,
+        mut writer_end,
+        mut drain,
+        settings,
+    } = serving;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let addresses: Vec<SocketAddr> = listeners
+        .iter()
+        .map(TcpListener::local_addr)
+        .collect::<io::Result<_>>()?;
+    let (stop, stopped) = stop::pair();
+    let mut listening = tokio::spawn(listener::run(listeners, tls, intake, stopped));
+    announce(settings, &addresses);
+    let outcome = tokio::select! {
+        _ = terminate.recv() => Ok("SIGTERM"),
+        _ = interrupt.recv() => Ok("SIGINT"),
+        ended = &mut writer_end => Err(writer_ended(ended)),
+        ended = &mut drain.end => Err(GatewayError::Ended { part: "drain", why: said(ended) }),
+        ended = &mut listening => Err(GatewayError::Ended { part: "listener", why: said(ended) }),
+        error = watchdog(&writer) => Err(GatewayError::Ended { part: "writer", why: error.to_string() }),
+    };
+    if let Ok(signal) = outcome {
+        info!(
+            signal,
+            "stopping: no more connections, what is being answered is finished"
+        );
+    }
+    if let Err(error) = notify::stopping() {
+        warn!(%error, "the service manager could not be told that the gateway stops");
+    }
+    // First nobody asks for an append any more, then nobody for a change, then the writer has nothing left to write.
+    stop.stop();
+    if !listening.is_finished() {
+        drop(listening.await);
+    }
+    drain.stop.stop();
+    if outcome.is_ok() {
+        drop(drain.end.await);
+        writer.close();
+        drop(writer_end.await);
+        info!("stopped");
+    }
+    outcome.map(drop)
+}
+
+fn announce(settings: &Settings, addresses: &[SocketAddr]) {
+    let addresses = addresses
+        .iter()
+        .map(SocketAddr::to_string)
+        .collect::<Vec<_>>()
+        .join(", ");
+    let tls = if settings.tls == Tls::Off {
+        "off"
+    } else {
+        "on"
+    };
+    let file = settings.state_directory.join(crate::database::FILE_NAME);
+    info!(
+        version = env!("CARGO_PKG_VERSION"), environment = %settings.environment, %addresses, path = settings.listen.path,
+        tls, file = %file.display(), "serving"
+    );
+    if settings.listen.authorization_file.is_none() {
+        warn!(
+            "no Authorization value is configured: the source address alone decides who may speak; set one in Belvo's dashboard and as authorization-file"
+        );
+    }
+    if let Err(error) = notify::ready(&format!("listening on {addresses}")) {
+        warn!(%error, "the service manager could not be told that the gateway is ready");
+    }
+}
+
+/// Says that the gateway is alive, each time after a pass through the writer. Ends only when the writer has.
+async fn watchdog(writer: &Writer) -> WriteError {
+    let Some(every) = notify::watchdog_interval() else {
+        return std::future::pending().await;
+    };
+    let mut tick = interval(every);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tick.tick().await;
+        match writer.pulse().await {
+            Ok(()) => {
+                if let Err(error) = notify::alive() {
+                    warn!(%error, "the watchdog could not be fed");
+                }
+            }
+            Err(WriteError::Ended) => return WriteError::Ended,
+            Err(error) => warn!(%error, "the writer is in trouble; the watchdog is not fed"),
+        }
+    }
+}
+
+fn writer_ended(
+    ended: Result<Result<(), WriterFailed>, oneshot::error::RecvError>,
+) -> GatewayError {
+    match ended {
+        Ok(Err(failed)) => failed.into(),
+        other => GatewayError::Ended {
+            part: "writer",
+            why: said(other),
+        },
+    }
+}
+
+fn said<T, E: std::fmt::Display, F: std::fmt::Display>(ended: Result<Result<T, E>, F>) -> String {
+    match ended {
+        Ok(Ok(_)) => "it stopped by itself".to_owned(),
+        Ok(Err(error)) => error.to_string(),
+        Err(error) => error.to_string(),
+    }
+}
+
+/// One thread, one runtime: a page of JSON being parsed or a slow name lookup on one never delays the other.
+fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(2)
+        .build()
+}
+
+/// The second half, on its own thread.
+struct DrainThread {
+    stop: Stopper,
+    end: oneshot::Receiver<Result<(), GatewayError>>,
+}
+
+impl DrainThread {
+    fn start(
+        settings: &Settings,
+        material: &Material,
+        writer: &Writer,
+        journal: &Journal,
+        notices: &Notices,
+    ) -> Result<Self, GatewayError> {
+        let (stop, stopped) = stop::pair();
+        let (ended, end) = oneshot::channel();
+        let store = Store::new(writer.clone());
+        let target = Target {
+            base_url: settings.api.base_url.clone(),
+            roots: material.roots.clone(),
+        };
+        let keys = material.keys.clone();
+        let (state_directory, api) = (settings.state_directory.clone(), settings.api.clone());
+        let (appended, notices) = (journal.watch(), notices.clone());
+        let duty = move || {
+            // Here and not before: reading the system's certificates takes a while, and nobody waits for it here.
+            let client = keys.map(|keys| Client::new(&target, &keys)).transpose()?;
+            let runtime = runtime()?;
+            let _in_runtime = runtime.enter();
+            let budget = Budget::new(api.requests_per_second, api.burst);
+            let clock = Clock::starting_at(UnixMs::now());
+            let parts = Parts {
+                state_directory,
+                store: store.clone(),
+                appended,
+                api: client,
+                budget,
+                clock,
+            };
+            let bookkeeping = bookkeeper::run(notices, store, stopped.clone());
+            runtime.block_on(both(Drain::new(parts).run(stopped), bookkeeping))
+        };
+        thread::Builder::new()
+            .name("drain".to_owned())
+            .stack_size(THREAD_STACK_BYTES)
+            .spawn(move || {
+                let panicked = || GatewayError::Ended {
+                    part: "drain",
+                    why: "it panicked".to_owned(),
+                };
+                let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(duty))
+                    .unwrap_or_else(|_| Err(panicked()));
+                drop(ended.send(outcome));
+            })?;
+        Ok(Self { stop, end })
+    }
+}
+
+/// Runs both to their end, or the first error.
+async fn both(
+    drain: impl Future<Output = Result<(), WriteError>>,
+    bookkeeping: impl Future<Output = Result<(), WriteError>>,
+) -> Result<(), GatewayError> {
+    let ended = |part| {
+        move |error: WriteError| GatewayError::Ended {
+            part,
+            why: error.to_string(),
+        }
+    };
+    tokio::try_join!(async { drain.await.map_err(ended("drain")) }, async {
+        bookkeeping.await.map_err(ended("bookkeeper"))
+    })
+    .map(drop)
+}

@@ -1,0 +1,223 @@
+//! One connection from its handshake to its end: TLS, requests one after the other, each with the moment of its first
+//! byte, and an end that lets the peer see the last answer. Knows HTTP framing, not webhooks.
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ServerConfig;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+
+use super::source::Peer;
+use super::{Afterwards, Intake};
+use crate::limits::{
+    HANDSHAKE_WAIT, HEAD_BYTES_MAX, HEAD_WAIT, HEADERS_MAX, LINGER_BYTES_MAX, LINGER_WAIT,
+};
+use crate::notices::Reason;
+use crate::system::stop::Stop;
+
+/// Serves a connection that was accepted at `accepted` until either side ends it or `stop` says so and nothing is being
+/// answered.
+pub(super) async fn serve(
+    stream: TcpStream,
+    peer: Peer,
+    accepted: Instant,
+    tls: Option<Arc<ServerConfig>>,
+    intake: Arc<Intake>,
+    stop: Stop,
+) {
+    let Some(config) = tls else {
+        return talk(stream, peer, accepted, intake, stop).await;
+    };
+    match timeout(HANDSHAKE_WAIT, TlsAcceptor::from(config).accept(stream)).await {
+        Ok(Ok(stream)) => talk(stream, peer, accepted, intake, stop).await,
+        Ok(Err(error)) => {
+            intake.refused(peer, Reason::Handshake, None, Some(error.to_string()), None)
+        }
+        Err(_) => intake.refused(
+            peer,
+            Reason::Handshake,
+            None,
+            Some("it took too long".to_owned()),
+            None,
+        ),
+    }
+}
+
+async fn talk<S>(stream: S, peer: Peer, accepted: Instant, intake: Arc<Intake>, mut stop: Stop)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let state = Arc::new(State::new(accepted));
+    let (in_service, of_service) = (Arc::clone(&state), Arc::clone(&intake));
+    let service = service_fn(move |request| {
+        let (state, intake) = (Arc::clone(&in_service), Arc::clone(&of_service));
+        Box::pin(async move {
+            let (response, afterwards) = intake.answer(request, peer, state.began()).await;
+            state.answered(afterwards);
+            Ok::<_, Infallible>(response)
+        })
+    });
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_WAIT)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .max_headers(HEADERS_MAX)
+        .serve_connection(
+            TokioIo::new(Stamped {
+                stream,
+                state: Arc::clone(&state),
+            }),
+            service,
+        );
+    let mut stopping = false;
+    let ended = loop {
+        tokio::select! {
+            ended = poll_fn(|context| connection.poll_without_shutdown(context)) => break ended,
+            () = stop.told(), if !stopping => {
+                stopping = true;
+                Pin::new(&mut connection).graceful_shutdown();
+            }
+        }
+    };
+    if let Err(error) = &ended {
+        report(&intake, peer, error);
+    }
+    let unread = ended.is_err() || state.afterwards() == Afterwards::Unread;
+    end(connection.into_parts().io.into_inner().stream, unread).await;
+}
+
+/// What hyper refused by itself. A peer that went away between two requests is nobody's concern.
+fn report(intake: &Intake, peer: Peer, error: &hyper::Error) {
+    let status = match error {
+        error if error.is_parse_too_large() => Some(431),
+        error if error.is_parse() => Some(400),
+        _ => None,
+    };
+    if status.is_some() || error.is_timeout() {
+        intake.refused(peer, Reason::Head, status, Some(error.to_string()), None);
+    }
+}
+
+/// Closes our side, and when the peer may still be sending something unwanted, reads that for a moment: closing with
+/// unread bytes resets the connection, and the peer would lose the answer.
+async fn end<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, unread: bool) {
+    let linger = async {
+        stream.shutdown().await?;
+        let mut rest = stream.take(if unread { LINGER_BYTES_MAX as u64 } else { 0 });
+        let mut bytes = [0; 4096];
+        while rest.read(&mut bytes).await? > 0 {}
+        io::Result::Ok(())
+    };
+    // However it ends, the connection is over.
+    drop(timeout(LINGER_WAIT, linger).await);
+}
+
+/// What one connection remembers between its requests.
+#[derive(Debug)]
+struct State(Mutex<Remembered>);
+
+#[derive(Debug)]
+struct Remembered {
+    /// When the first byte of the current request came; for the first request, when the connection was accepted, since
+    /// Belvo's five seconds run from there.
+    began: Option<Instant>,
+    afterwards: Afterwards,
+}
+
+impl State {
+    fn new(accepted: Instant) -> Self {
+        Self(Mutex::new(Remembered {
+            began: Some(accepted),
+            afterwards: Afterwards::Whole,
+        }))
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut Remembered) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn began(&self) -> Instant {
+        self.with(|state| *state.began.get_or_insert_with(Instant::now))
+    }
+
+    fn bytes_came(&self) {
+        self.with(|state| {
+            state.began.get_or_insert_with(Instant::now);
+        });
+    }
+
+    fn answered(&self, afterwards: Afterwards) {
+        self.with(|state| {
+            *state = Remembered {
+                began: None,
+                afterwards,
+            }
+        });
+    }
+
+    fn afterwards(&self) -> Afterwards {
+        self.with(|state| state.afterwards)
+    }
+}
+
+/// A stream that notes when the first byte of a request comes.
+struct Stamped<S> {
+    stream: S,
+    state: Arc<State>,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Stamped<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
+        if buffer.filled().len() > before {
+            self.state.bytes_came();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Stamped<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}

@@ -1,0 +1,332 @@
+//! The intake: one request from head to reply, in the order in which it is checked, cheap and strict first. It knows the
+//! journal and nothing behind it. Nothing here logs: what there is to say goes to [`Notices`], because a stuck log must
+//! not hold up an answer.
+//!
+//! 1. A 200 to a webhook is sent only after the commit that holds its bytes was synced: [`Reply::kept`] takes the proof.
+//! 2. The body of a refused peer is never read.
+//! 3. The order is source (in `listener`), path and method, authorization, declared length, body under limit and
+//!    deadline, append.
+//! 4. The answer goes out within [`ANSWER_WAIT`] of the request's first byte, or it is a 503 (408 for a slow body).
+
+pub mod auth;
+mod connection;
+pub mod listener;
+pub mod source;
+pub mod tls;
+
+use std::time::{Duration, Instant};
+
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body as _, Bytes, Incoming};
+use hyper::header::{
+    ALLOW, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue,
+    RETRY_AFTER, TRANSFER_ENCODING,
+};
+use hyper::{Method, Request, Response, StatusCode};
+use tokio::time::timeout_at;
+
+use crate::database::WriteError;
+use crate::journal::{Appended, Journal};
+use crate::limits::{ANSWER_WAIT, BODY_BYTES_MAX, BODY_WAIT, EVIDENCE_BYTES_MAX, RETRY_AFTER_SECS};
+use crate::notices::{Notice, Notices, Reason, Refused};
+use crate::system::clock::UnixMs;
+use crate::webhook::{Body, Delivery, Malformed, request_id_in};
+
+use auth::{Authorization, Verdict};
+use source::{AllowList, Peer};
+
+/// What every request is checked against, and where it goes.
+#[derive(Debug)]
+pub struct Intake {
+    /// The path of the hook.
+    pub path: String,
+    /// The sources that may speak.
+    pub allow: AllowList,
+    /// The `Authorization` values that count.
+    pub authorization: Authorization,
+    /// Where deliveries are kept.
+    pub journal: Journal,
+    /// Where everything else is said.
+    pub notices: Notices,
+}
+
+/// Why a request is not answered 200.
+#[derive(Debug)]
+enum Refusal {
+    NotFound,
+    MethodNotAllowed,
+    Unauthorized(Verdict),
+    TooLarge,
+    Slow,
+    /// The connection broke off, or the framing was wrong.
+    Broken(String),
+    Malformed(Malformed, Vec<u8>),
+    Unavailable(String),
+}
+
+impl Refusal {
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Slow => StatusCode::REQUEST_TIMEOUT,
+            Self::Broken(_) | Self::Malformed(..) => StatusCode::BAD_REQUEST,
+            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    fn reason(&self) -> Reason {
+        match self {
+            Self::NotFound => Reason::Path,
+            Self::MethodNotAllowed => Reason::Method,
+            Self::Unauthorized(_) => Reason::Authorization,
+            Self::TooLarge => Reason::TooLarge,
+            Self::Slow => Reason::Slow,
+            Self::Broken(_) => Reason::Head,
+            Self::Malformed(..) => Reason::UnreadableBody,
+            Self::Unavailable(_) => Reason::Unavailable,
+        }
+    }
+
+    /// Whether the body was read to its end, so that the connection may go on.
+    fn leaves_connection_whole(&self) -> bool {
+        matches!(self, Self::Malformed(..) | Self::Unavailable(_))
+    }
+
+    fn detail(&self) -> Option<String> {
+        match self {
+            Self::Unauthorized(Verdict::Missing) => Some("the header is missing".to_owned()),
+            Self::Unauthorized(_) => Some("the header has another value".to_owned()),
+            Self::Broken(text) | Self::Unavailable(text) => Some(text.clone()),
+            Self::Malformed(malformed, bytes) => {
+                let id = request_id_in(bytes)
+                    .map(|id| format!(", request_id {id}"))
+                    .unwrap_or_default();
+                Some(format!("{malformed}, {} bytes{id}", bytes.len()))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// An answer. Made only by the functions below, so that a webhook's 200 cannot be had without its proof.
+struct Reply(Response<Full<Bytes>>);
+
+impl Reply {
+    /// The 200 to a delivery, in exchange for the proof that it is on the disk.
+    fn kept(_proof: &Appended) -> Self {
+        Self(Response::new(Full::default()))
+    }
+
+    /// The 200 to somebody who looks whether the hook is there. It stands for nothing that was sent.
+    fn here() -> Self {
+        Self(Response::new(Full::default()))
+    }
+
+    fn refused(refusal: &Refusal) -> Self {
+        let mut response = Response::new(Full::default());
+        *response.status_mut() = refusal.status();
+        let headers = response.headers_mut();
+        match refusal {
+            Refusal::MethodNotAllowed => {
+                headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
+            }
+            Refusal::Unavailable(_) => {
+                headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECS));
+            }
+            Refusal::Malformed(_, bytes) => {
+                if let Some(id) = request_id_in(bytes) {
+                    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+                    *response.body_mut() = format!("{{\"request_id\":\"{id}\"}}").into();
+                }
+            }
+            _ => {}
+        }
+        if !refusal.leaves_connection_whole() {
+            response
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        Self(response)
+    }
+}
+
+/// What the answer leaves the connection like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Afterwards {
+    /// The next request may follow.
+    Whole,
+    /// The rest of a body may still come, and is not wanted.
+    Unread,
+}
+
+impl Intake {
+    /// Answers one request whose first byte came at `began`. Cannot fail: every error is an answer.
+    async fn answer(
+        &self,
+        request: Request<Incoming>,
+        peer: Peer,
+        began: Instant,
+    ) -> (Response<Full<Bytes>>, Afterwards) {
+        match self.take(request, peer, began).await {
+            Ok(reply) => (reply.0, Afterwards::Whole),
+            Err(refusal) => {
+                let reply = Reply::refused(&refusal);
+                let afterwards = if refusal.leaves_connection_whole() {
+                    Afterwards::Whole
+                } else {
+                    Afterwards::Unread
+                };
+                self.report(refusal, peer);
+                (reply.0, afterwards)
+            }
+        }
+    }
+
+    async fn take(
+        &self,
+        request: Request<Incoming>,
+        peer: Peer,
+        began: Instant,
+    ) -> Result<Reply, Refusal> {
+        if request.uri().path() != self.path {
+            return Err(Refusal::NotFound);
+        }
+        match *request.method() {
+            Method::GET | Method::HEAD => return Ok(Reply::here()),
+            Method::POST => {}
+            _ => return Err(Refusal::MethodNotAllowed),
+        }
+        let (head, body) = request.into_parts();
+        self.authorize(&head.headers, body.is_end_stream())?;
+        let bytes = read(&head.headers, body, began).await?;
+        let body = Body::parse(bytes)
+            .map_err(|(malformed, bytes)| Refusal::Malformed(malformed, bytes))?;
+        self.keep(body, peer, began).await
+    }
+
+    /// A body that is known to be empty may come without the header: how Belvo tries a new URL is not documented, and
+    /// such a request carries nothing. A wrong value never passes.
+    fn authorize(&self, headers: &HeaderMap, is_probe: bool) -> Result<(), Refusal> {
+        match self.authorization.judge(
+            headers
+                .get_all(AUTHORIZATION)
+                .iter()
+                .map(HeaderValue::as_bytes),
+        ) {
+            Verdict::Ours => Ok(()),
+            Verdict::Missing if is_probe => Ok(()),
+            verdict => Err(Refusal::Unauthorized(verdict)),
+        }
+    }
+
+    async fn keep(&self, body: Body, peer: Peer, began: Instant) -> Result<Reply, Refusal> {
+        let (received_at, bytes) = (UnixMs::now(), body.as_str().len());
+        let delivery = Delivery {
+            received_at,
+            clock_trusted: received_at.is_plausible(),
+            peer: peer.address(),
+            body,
+        };
+        let deadline = began + ANSWER_WAIT;
+        let appended = match timeout_at(deadline.into(), self.journal.append(delivery)).await {
+            Ok(Ok(appended)) => appended,
+            Ok(Err(error)) => return Err(Refusal::Unavailable(unavailable(&error))),
+            Err(_) => return Err(Refusal::Unavailable("the commit took too long".to_owned())),
+        };
+        if Instant::now() > deadline {
+            return Err(Refusal::Unavailable("the process was held up".to_owned()));
+        }
+        self.notices.say(Notice::Kept {
+            seq: appended.seq(),
+            peer: peer.address(),
+            bytes,
+            on_disk: appended.at().saturating_duration_since(began),
+            answered: began.elapsed(),
+        });
+        Ok(Reply::kept(&appended))
+    }
+
+    fn report(&self, refusal: Refusal, peer: Peer) {
+        let (reason, status, detail) = (
+            refusal.reason(),
+            refusal.status().as_u16(),
+            refusal.detail(),
+        );
+        let evidence = match refusal {
+            Refusal::Malformed(_, mut bytes) => {
+                bytes.truncate(EVIDENCE_BYTES_MAX);
+                Some(bytes)
+            }
+            _ => None,
+        };
+        self.refused(peer, reason, Some(status), detail, evidence);
+    }
+
+    /// Says that somebody whose source is allowed was refused.
+    fn refused(
+        &self,
+        peer: Peer,
+        reason: Reason,
+        status: Option<u16>,
+        detail: Option<String>,
+        evidence: Option<Vec<u8>>,
+    ) {
+        let (at, peer) = (UnixMs::now(), peer.address());
+        self.notices.say(Notice::Refused(Refused {
+            at,
+            peer,
+            reason,
+            status,
+            from_allowed_source: true,
+            detail,
+            evidence,
+        }));
+    }
+
+    /// Says that a stranger's connection was closed.
+    fn turned_away(&self, peer: Peer) {
+        self.notices.say(Notice::Refused(Refused {
+            at: UnixMs::now(),
+            peer: peer.address(),
+            reason: Reason::Source,
+            status: None,
+            from_allowed_source: false,
+            detail: None,
+            evidence: None,
+        }));
+    }
+}
+
+fn unavailable(error: &WriteError) -> String {
+    format!("the delivery could not be made durable: {error}")
+}
+
+/// The whole body, under its limit and deadline.
+async fn read(headers: &HeaderMap, body: Incoming, began: Instant) -> Result<Vec<u8>, Refusal> {
+    if headers.contains_key(CONTENT_LENGTH) && headers.contains_key(TRANSFER_ENCODING) {
+        return Err(Refusal::Broken(
+            "both Content-Length and Transfer-Encoding".to_owned(),
+        ));
+    }
+    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+        return Err(Refusal::TooLarge);
+    }
+    let deadline = (Instant::now() + BODY_WAIT).min(began + ANSWER_WAIT - MARGIN);
+    match timeout_at(
+        deadline.into(),
+        Limited::new(body, BODY_BYTES_MAX).collect(),
+    )
+    .await
+    {
+        Err(_) => Err(Refusal::Slow),
+        Ok(Ok(body)) => Ok(body.to_bytes().into()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal::TooLarge),
+        Ok(Err(error)) => Err(Refusal::Broken(error.to_string())),
+    }
+}
+
+/// A body that comes at the last moment leaves the commit no time; it counts as slow a little earlier.
+const MARGIN: Duration = Duration::from_millis(500);

@@ -1,0 +1,148 @@
+//! The journal: every request that was answered 200, as received. Rows are appended, read on from a cursor, and never
+//! updated. This is the only thing that both halves of the gateway know; it knows neither of them, and it does not look
+//! into the bytes: what cannot be parsed today may be after an upgrade.
+
+use std::time::Instant;
+
+use rusqlite::{Connection, Row, params};
+use tokio::sync::watch;
+
+use crate::database::{WriteError, Writer};
+use crate::system::clock::UnixMs;
+use crate::webhook::{Delivery, Seq};
+
+/// The proof that a delivery is on the disk: the commit that holds it was synced and has returned. Only this module
+/// makes one, and a 200 to a webhook cannot be built without it.
+#[derive(Debug)]
+pub struct Appended {
+    seq: Seq,
+    at: Instant,
+}
+
+impl Appended {
+    /// The place of the delivery in the journal.
+    pub fn seq(&self) -> Seq {
+        self.seq
+    }
+
+    /// When the commit had returned.
+    pub fn at(&self) -> Instant {
+        self.at
+    }
+}
+
+/// The appending side. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Journal {
+    writer: Writer,
+    appended: watch::Sender<()>,
+}
+
+/// One row, read back.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its place.
+    pub seq: Seq,
+    /// When it was received, by the wall clock of that moment.
+    pub received_at: UnixMs,
+    /// The address it came from, as text.
+    pub peer: String,
+    /// Its bytes.
+    pub body: String,
+}
+
+impl Journal {
+    /// A journal in the writer's file.
+    pub fn new(writer: Writer) -> Self {
+        Self {
+            writer,
+            appended: watch::Sender::new(()),
+        }
+    }
+
+    /// Appends a delivery and waits until it is on the disk. When the wait is given up, the row may be there all the same.
+    ///
+    /// # Errors
+    /// When the queue is full, the commit failed, or the writer has ended.
+    pub async fn append(&self, delivery: Delivery) -> Result<Appended, WriteError> {
+        let committed = self
+            .writer
+            .append(move |transaction| insert(transaction, &delivery))
+            .await?;
+        self.appended.send_replace(());
+        Ok(Appended {
+            seq: committed.value,
+            at: committed.at,
+        })
+    }
+
+    /// Tells, from now on, when something was appended.
+    pub fn watch(&self) -> watch::Receiver<()> {
+        self.appended.subscribe()
+    }
+}
+
+fn insert(connection: &Connection, delivery: &Delivery) -> rusqlite::Result<Seq> {
+    let Delivery {
+        received_at,
+        clock_trusted,
+        peer,
+        body,
+    } = delivery;
+    connection
+        .prepare_cached(
+            "INSERT INTO journal (received_at, clock_trusted, peer, body) VALUES (?1, ?2, ?3, ?4)",
+        )?
+        .insert(params![
+            received_at.0,
+            clock_trusted,
+            peer.to_string(),
+            body.as_str()
+        ])
+        .map(Seq)
+}
+
+/// The rows after `cursor`, oldest first: `rows_max` at most, and no more once their bodies have `bytes_max` bytes.
+///
+/// # Errors
+/// When SQLite cannot read.
+pub fn after(
+    connection: &Connection,
+    cursor: Seq,
+    rows_max: u32,
+    bytes_max: usize,
+) -> rusqlite::Result<Vec<Entry>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT seq, received_at, peer, body FROM journal WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+    )?;
+    let mut rows = statement.query_map(params![cursor.0, rows_max], entry)?;
+    let (mut entries, mut bytes) = (Vec::new(), 0);
+    while bytes < bytes_max
+        && let Some(entry) = rows.next().transpose()?
+    {
+        bytes += entry.body.len();
+        entries.push(entry);
+    }
+    Ok(entries)
+}
+
+/// One row, if it is still there.
+///
+/// # Errors
+/// When SQLite cannot read.
+pub fn at(connection: &Connection, seq: Seq) -> rusqlite::Result<Option<Entry>> {
+    connection
+        .prepare_cached("SELECT seq, received_at, peer, body FROM journal WHERE seq = ?1")?
+        .query_map([seq.0], entry)?
+        .next()
+        .transpose()
+}
+
+fn entry(row: &Row<'_>) -> rusqlite::Result<Entry> {
+    Ok(Entry {
+        seq: Seq(row.get(0)?),
+        received_at: UnixMs(row.get(1)?),
+        peer: row.get(2)?,
+        body: row.get(3)?,
+    })
+}

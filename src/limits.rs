@@ -1,0 +1,128 @@
+//! Every bound the gateway has: one constant each, its unit in its name, its reason above it.
+//! Nothing here is configurable; a bound that an installer may move is a configuration key with its default here.
+
+use std::time::Duration;
+
+// The intake.
+
+/// Connections served at once. Belvo needs a handful; 64 kept-alive ones must fit with room to spare, and each may
+/// hold a body of [`BODY_BYTES_MAX`] only while it is being read.
+pub const CONNECTIONS_MAX: usize = 256;
+/// From accept to the end of the TLS handshake.
+pub const HANDSHAKE_WAIT: Duration = Duration::from_secs(3);
+/// For one request head, and for the next one on a kept connection.
+pub const HEAD_WAIT: Duration = Duration::from_secs(5);
+/// From the end of the head to the end of the body.
+pub const BODY_WAIT: Duration = Duration::from_secs(3);
+/// From the first byte of a request to its answer, whatever the answer. Belvo gives up after five seconds
+/// (webhooks.md section 1); the rest is for the network.
+pub const ANSWER_WAIT: Duration = Duration::from_secs(4);
+/// One body. The largest one expected, a deletion list of 10,000 ids, has 0.4 MiB.
+pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// One request head, and hyper's read buffer with it: more is answered 431.
+pub const HEAD_BYTES_MAX: usize = 16 * 1024;
+/// Header lines in one head: more is answered 431.
+pub const HEADERS_MAX: usize = 64;
+/// Seconds named in `Retry-After` with every 503. Belvo's own schedule is not published; this is advice only.
+pub const RETRY_AFTER_SECS: u32 = 30;
+/// How long a connection whose request body was not wanted is still read, so that the peer sees the answer and not a reset.
+pub const LINGER_WAIT: Duration = Duration::from_secs(1);
+/// How many bytes of such a body are read and thrown away at most.
+pub const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Pause of the accept loop when the process is out of descriptors or memory.
+pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections the kernel queues before `accept`.
+pub const BACKLOG: u32 = 256;
+/// From SIGTERM to the end of the last connection that is still being answered.
+pub const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
+
+// Notices: what the intake has to say.
+
+/// Notices kept in memory until they are written; more are counted and dropped.
+pub const NOTICES_MAX: usize = 512;
+/// At most one write of notices to the file in this time, however many there are (flash wear).
+pub const NOTICES_WAIT: Duration = Duration::from_secs(2);
+/// Bytes of an unreadable body that are kept with its problem.
+pub const EVIDENCE_BYTES_MAX: usize = 2 * 1024;
+/// Refused requests kept in the file, oldest gone first.
+pub const REFUSALS_KEPT: i64 = 1_000;
+/// Log lines about refused requests in one [`NOTICES_WAIT`]; the rest is summed up in one line.
+pub const REFUSAL_LINES_MAX: usize = 10;
+
+// The writer.
+
+/// Appends that wait for the writer. More are answered 503: each one is a request that holds a connection.
+pub const APPENDS_QUEUED_MAX: usize = 512;
+/// Changes that wait for the writer; who wants more waits.
+pub const CHANGES_QUEUED_MAX: usize = 16;
+/// Appends in one commit.
+pub const APPENDS_PER_COMMIT_MAX: usize = 256;
+/// The longest time a commit is held back for appends that are expected, half the last commit's time at most.
+pub const GATHER_WAIT_MAX: Duration = Duration::from_millis(5);
+/// WAL pages after which an idle writer checkpoints (4 MiB of 4 KiB pages).
+pub const WAL_PAGES_IDLE_MAX: i32 = 1_000;
+/// WAL pages after which even a busy writer checkpoints.
+pub const WAL_PAGES_MAX: i32 = 4_000;
+/// How long the writer may fail without one success before the process ends, so that systemd starts it afresh.
+pub const WRITER_FAILING_MAX: Duration = Duration::from_secs(60);
+/// Pause between two attempts to open the file again.
+pub const REOPEN_PAUSE: Duration = Duration::from_millis(250);
+/// How long a reader waits for SQLite's locks.
+pub const READER_BUSY_WAIT: Duration = Duration::from_secs(5);
+/// Stack of the writer's and the drain's thread.
+pub const THREAD_STACK_BYTES: usize = 512 * 1024;
+
+// The drain.
+
+/// Journal rows planned in one transaction.
+pub const PLAN_ROWS_MAX: u32 = 256;
+/// Bytes of bodies after which such a transaction takes no more rows.
+pub const PLAN_BYTES_MAX: usize = 1024 * 1024;
+/// Planning happens at most once in this time while webhooks stream in ...
+pub const PLAN_WAIT: Duration = Duration::from_secs(1);
+/// ... and at once when none has come for this long.
+pub const PLAN_QUIET: Duration = Duration::from_millis(25);
+/// Deliveries remembered to recognise a repeated one; Belvo repeats within minutes.
+pub const DELIVERIES_REMEMBERED: usize = 512;
+/// Requests to Belvo's API under way at once.
+pub const FETCHES_AT_ONCE: usize = 2;
+/// Due work read ahead to find some whose link is free.
+pub const DUE_ROWS_MAX: u32 = 64;
+/// The same listing read again when it did not agree with its own count.
+pub const LISTING_ROUNDS_MAX: u32 = 3;
+/// Pages of one listing: 1,000 objects each, ten million objects.
+pub const LISTING_PAGES_MAX: u32 = 10_000;
+/// Objects written in one transaction, so that an append waits for few of them.
+pub const STORE_OBJECTS_MAX: usize = 200;
+/// Bytes of objects written in one transaction.
+pub const STORE_BYTES_MAX: usize = 512 * 1024;
+/// The longest wait the drain ever sets. A stored `due_at` further away than this comes from a wrong clock and is due now.
+pub const LONGEST_WAIT: Duration = Duration::from_secs(32 * 24 * 3600);
+/// First pause after the API's edge throttled us, when it names none (webhooks.md: more than 80 requests in 30 s).
+pub const THROTTLED_WAIT: Duration = Duration::from_secs(30);
+/// Between two tries while the API refuses our keys.
+pub const CREDENTIALS_WAIT: Duration = Duration::from_secs(15 * 60);
+/// A `Retry-After` is obeyed up to this.
+pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+/// Between two looks at the file when a read failed.
+pub const READ_FAILED_WAIT: Duration = Duration::from_secs(1);
+
+// The API client.
+
+/// Objects asked for in one page; Belvo clamps to 1000 (api.md section 2).
+pub const PAGE_SIZE_MAX: u32 = 1_000;
+/// One answer of the API; larger pages are asked for again with fewer objects.
+pub const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// TCP connect to the API.
+pub const CONNECT_WAIT: Duration = Duration::from_secs(10);
+/// One request to the API, from its first byte to the last byte of the answer.
+pub const REQUEST_WAIT: Duration = Duration::from_secs(60);
+/// A connection to the API is kept this long.
+pub const CONNECTION_IDLE: Duration = Duration::from_secs(20);
+
+// Files and processes.
+
+/// A configuration, key or certificate file.
+pub const SMALL_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Values in the authorization file: two while one is being changed, and some room.
+pub const AUTHORIZATION_VALUES_MAX: usize = 8;

@@ -1,0 +1,81 @@
+//! The result of planning: events, wishes and the cursor, in one transaction. The decisions were made before.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Transaction, params};
+
+use super::work;
+use crate::drain::plan::Planned;
+use crate::drain::work::{Key, Work};
+use crate::system::clock::UnixMs;
+use crate::webhook::Seq;
+
+/// Keeps the events, marks the work, moves the cursor to the newest of them. Doing it twice changes nothing.
+pub(super) fn apply(
+    transaction: &Transaction<'_>,
+    planned: &[Planned],
+    now: UnixMs,
+) -> rusqlite::Result<()> {
+    let mut wished: BTreeMap<&Key, Vec<Seq>> = BTreeMap::new();
+    for event in planned {
+        put_event(transaction, event)?;
+        if let Some(key) = &event.wish {
+            wished.entry(key).or_default().push(event.seq);
+        }
+    }
+    for (key, seqs) in wished {
+        wish(transaction, key, &seqs, now)?;
+    }
+    let newest = planned
+        .iter()
+        .map(|event| event.seq)
+        .max()
+        .unwrap_or_default();
+    transaction
+        .prepare_cached("UPDATE meta SET value = max(value, ?1) WHERE key = 'planned_to'")?
+        .execute([newest.0])
+        .map(drop)
+}
+
+fn wish(
+    transaction: &Transaction<'_>,
+    key: &Key,
+    seqs: &[Seq],
+    now: UnixMs,
+) -> rusqlite::Result<()> {
+    let found = work::load(transaction, key)?;
+    let wished = seqs.iter().fold(found.clone(), |work, seq| {
+        Some(match work {
+            Some(work) => work.wished(*seq, now),
+            None => Work::new(key.clone(), *seq, now),
+        })
+    });
+    match wished {
+        Some(work) if found.as_ref() != Some(&work) => work::save(transaction, &work),
+        _ => Ok(()),
+    }
+}
+
+fn put_event(transaction: &Transaction<'_>, event: &Planned) -> rusqlite::Result<()> {
+    let envelope = &event.envelope;
+    transaction
+        .prepare_cached(
+            "INSERT OR REPLACE INTO events (seq, webhook_id, type, code, process_type, link_id, external_id, request_id,
+                                            action, resource, duplicate_of)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
+        )?
+        .execute(params![
+            event.seq.0,
+            envelope.webhook_id,
+            envelope.kind,
+            envelope.code,
+            envelope.process_type,
+            envelope.link_id,
+            envelope.external_id,
+            envelope.request_id,
+            event.action.name(),
+            event.wish.as_ref().map(|key| &key.resource),
+            event.duplicate_of.map(|seq| seq.0),
+        ])
+        .map(drop)
+}

@@ -1,0 +1,177 @@
+//! What a person should know: opened, seen again, closed when it is over. At most one open row for a kind and subject.
+
+use rusqlite::{Connection, Transaction, params};
+
+use crate::system::clock::UnixMs;
+
+/// What kind of problem it is. The names are stable: scripts may ask for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// No API keys are configured: webhooks are kept, nothing is fetched.
+    ApiKeysMissing,
+    /// The API refuses our keys: nothing is fetched.
+    ApiKeysRefused,
+    /// An allowed source sends the wrong `Authorization`, or none.
+    AuthorizationMismatch,
+    /// A body from an allowed source was no JSON object and was answered 400.
+    UnreadableBody,
+    /// The gateway's listener cannot accept connections.
+    Listener,
+    /// A fetch failed and will not be tried again by itself.
+    FetchFailed,
+    /// A link needs its user before it can be fetched.
+    LinkBlocked,
+    /// A listing never agreed with its own count.
+    ListingUnstable,
+    /// The API sent an object without an id.
+    ObjectWithoutId,
+}
+
+impl Kind {
+    /// The name in `problems.kind`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::ApiKeysMissing => "api-keys-missing",
+            Self::ApiKeysRefused => "api-keys-refused",
+            Self::AuthorizationMismatch => "authorization-mismatch",
+            Self::UnreadableBody => "unreadable-body",
+            Self::Listener => "listener",
+            Self::FetchFailed => "fetch-failed",
+            Self::LinkBlocked => "link-blocked",
+            Self::ListingUnstable => "listing-unstable",
+            Self::ObjectWithoutId => "object-without-id",
+        }
+    }
+
+    /// 1 stops the gateway's work, 2 stops some of it, 3 is worth knowing.
+    fn severity(self) -> u8 {
+        match self {
+            Self::ApiKeysMissing
+            | Self::ApiKeysRefused
+            | Self::AuthorizationMismatch
+            | Self::Listener => 1,
+            Self::FetchFailed | Self::LinkBlocked | Self::UnreadableBody => 2,
+            Self::ListingUnstable | Self::ObjectWithoutId => 3,
+        }
+    }
+}
+
+/// Something a person should know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// What kind.
+    pub kind: Kind,
+    /// What it is about: a link and resource, an address, or nothing for the gateway itself.
+    pub subject: String,
+    /// What happened, in a sentence.
+    pub text: String,
+    /// What to do.
+    pub next_step: String,
+    /// The first bytes of a body that could not be read.
+    pub evidence: Option<Vec<u8>>,
+}
+
+/// A problem comes or goes.
+#[derive(Clone, Debug)]
+pub enum Change {
+    /// It is there (again).
+    Open(Problem),
+    /// It is over, if it was there.
+    Close(Kind, String),
+}
+
+/// A row of the list of problems, open or closed.
+#[derive(Debug)]
+pub struct Listed {
+    /// Its number.
+    pub problem: i64,
+    /// [`Kind::name`].
+    pub kind: String,
+    /// What it is about.
+    pub subject: String,
+    /// 1 is worst.
+    pub severity: u8,
+    /// When it was first seen.
+    pub since: UnixMs,
+    /// When it was last seen.
+    pub last: UnixMs,
+    /// How often.
+    pub count: i64,
+    /// What happened.
+    pub text: String,
+    /// What to do.
+    pub next_step: String,
+    /// When it was over.
+    pub closed: Option<UnixMs>,
+}
+
+pub(super) fn apply(
+    transaction: &Transaction<'_>,
+    changes: &[Change],
+    now: UnixMs,
+) -> rusqlite::Result<()> {
+    changes.iter().try_for_each(|change| match change {
+        Change::Open(problem) => open(transaction, problem, now),
+        Change::Close(kind, subject) => close(transaction, *kind, subject, now),
+    })
+}
+
+fn open(transaction: &Transaction<'_>, problem: &Problem, now: UnixMs) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO problems (kind, subject, severity, since_at, last_at, text, next_step, evidence)
+             VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?6, ?7)
+             ON CONFLICT (kind, subject) WHERE closed_at IS NULL DO UPDATE
+             SET last_at = excluded.last_at, count = count + 1, text = excluded.text, next_step = excluded.next_step,
+                 evidence = coalesce(excluded.evidence, evidence)",
+        )?
+        .execute(params![
+            problem.kind.name(),
+            problem.subject,
+            problem.kind.severity(),
+            now.0,
+            problem.text,
+            problem.next_step,
+            problem.evidence,
+        ])
+        .map(drop)
+}
+
+fn close(
+    transaction: &Transaction<'_>,
+    kind: Kind,
+    subject: &str,
+    now: UnixMs,
+) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached("UPDATE problems SET closed_at = ?3 WHERE kind = ?1 AND subject = ?2 AND closed_at IS NULL")?
+        .execute(params![kind.name(), subject, now.0])
+        .map(drop)
+}
+
+/// The problems, worst and oldest first; the closed ones too when `all`.
+///
+/// # Errors
+/// When SQLite cannot read.
+pub fn list(connection: &Connection, all: bool) -> rusqlite::Result<Vec<Listed>> {
+    connection
+        .prepare(
+            "SELECT problem, kind, subject, severity, since_at, last_at, count, text, next_step, closed_at FROM problems
+              WHERE ?1 OR closed_at IS NULL ORDER BY closed_at IS NOT NULL, severity, since_at, problem",
+        )?
+        .query_map([all], |row| {
+            Ok(Listed {
+                problem: row.get(0)?,
+                kind: row.get(1)?,
+                subject: row.get(2)?,
+                severity: row.get(3)?,
+                since: UnixMs(row.get(4)?),
+                last: UnixMs(row.get(5)?),
+                count: row.get(6)?,
+                text: row.get(7)?,
+                next_step: row.get(8)?,
+                closed: row.get::<_, Option<i64>>(9)?.map(UnixMs),
+            })
+        })?
+        .collect()
+}

@@ -1,0 +1,123 @@
+//! The rows of `work`: read, moved, written back. The legal moves are `drain::work`'s; this only stores the result.
+
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+
+use crate::drain::work::{Block, Failure, Fetch, Key, Work};
+use crate::limits::LONGEST_WAIT;
+use crate::system::clock::UnixMs;
+use crate::webhook::Seq;
+
+const COLUMNS: &str = "link_id, resource, object_id, wanted, fetched, asked, attempts, due_at, blocked_by, last_error, \
+                       error_class, request_id, fetch_started_at, fetched_at, objects_found, objects_changed";
+
+/// Moves one piece of work inside the transaction. Nothing happens when it is not there.
+pub(super) fn change(
+    transaction: &Transaction<'_>,
+    key: &Key,
+    with: impl FnOnce(Work) -> Work,
+) -> rusqlite::Result<()> {
+    match load(transaction, key)? {
+        Some(work) => save(transaction, &with(work)),
+        None => Ok(()),
+    }
+}
+
+/// One piece of work.
+///
+/// # Errors
+/// When SQLite cannot read.
+pub fn load(connection: &Connection, key: &Key) -> rusqlite::Result<Option<Work>> {
+    connection
+        .prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM work WHERE link_id = ?1 AND resource = ?2 AND object_id = ?3"
+        ))?
+        .query_row(params![key.link_id, key.resource, key.object_id], work)
+        .optional()
+}
+
+/// The work that is due at `now`, oldest wish first, `limit` rows at most.
+///
+/// # Errors
+/// When SQLite cannot read.
+pub fn due(connection: &Connection, now: UnixMs, limit: u32) -> rusqlite::Result<Vec<Work>> {
+    connection
+        .prepare_cached(&format!(
+            "SELECT {COLUMNS} FROM work WHERE wanted > fetched AND blocked_by IS NULL AND (due_at <= ?1 OR due_at > ?2)
+             ORDER BY asked LIMIT ?3"
+        ))?
+        .query_map(params![now.0, now.plus(LONGEST_WAIT).0, limit], work)?
+        .collect()
+}
+
+/// When the next piece of work will be due that is not due at `now`.
+///
+/// # Errors
+/// When SQLite cannot read.
+pub fn next_due_at(connection: &Connection, now: UnixMs) -> rusqlite::Result<Option<UnixMs>> {
+    let at: Option<i64> = connection
+        .prepare_cached("SELECT min(due_at) FROM work WHERE wanted > fetched AND blocked_by IS NULL AND due_at > ?1")?
+        .query_row([now.0], |row| row.get(0))?;
+    Ok(at.map(UnixMs))
+}
+
+pub(super) fn save(transaction: &Transaction<'_>, work: &Work) -> rusqlite::Result<()> {
+    let failure = work.last_failure.as_ref();
+    transaction
+        .prepare_cached(&format!("INSERT OR REPLACE INTO work ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"))?
+        .execute(params![
+            work.key.link_id,
+            work.key.resource,
+            work.key.object_id,
+            work.wanted.0,
+            work.fetched.0,
+            work.asked.0,
+            work.attempts,
+            work.due_at.map(|at| at.0),
+            work.blocked_by.map(Block::name),
+            failure.map(|failure| &failure.text),
+            failure.map(|failure| &failure.class),
+            failure.and_then(|failure| failure.request_id.as_ref()),
+            work.last_fetch.map(|fetch| fetch.started_at.0),
+            work.last_fetch.map(|fetch| fetch.finished_at.0),
+            work.last_fetch.map(|fetch| fetch.found as i64),
+            work.last_fetch.map(|fetch| fetch.changed as i64),
+        ])
+        .map(drop)
+}
+
+fn work(row: &Row<'_>) -> rusqlite::Result<Work> {
+    let failure = |text: String, class: Option<String>, request_id| Failure {
+        text,
+        class: class.unwrap_or_default(),
+        request_id,
+    };
+    let text: Option<String> = row.get(9)?;
+    let (class, request_id) = (row.get(10)?, row.get(11)?);
+    let fetch: Option<(i64, i64, i64, i64)> = match row.get(12)? {
+        Some(started_at) => Some((started_at, row.get(13)?, row.get(14)?, row.get(15)?)),
+        None => None,
+    };
+    Ok(Work {
+        key: Key {
+            link_id: row.get(0)?,
+            resource: row.get(1)?,
+            object_id: row.get(2)?,
+        },
+        wanted: Seq(row.get(3)?),
+        fetched: Seq(row.get(4)?),
+        asked: Seq(row.get(5)?),
+        attempts: row.get(6)?,
+        due_at: row.get::<_, Option<i64>>(7)?.map(UnixMs),
+        blocked_by: row
+            .get::<_, Option<String>>(8)?
+            .as_deref()
+            .and_then(Block::named),
+        last_failure: text.map(|text| failure(text, class, request_id)),
+        last_fetch: fetch.map(|(started_at, finished_at, found, changed)| Fetch {
+            started_at: UnixMs(started_at),
+            finished_at: UnixMs(finished_at),
+            found: found.unsigned_abs(),
+            changed: changed.unsigned_abs(),
+        }),
+    })
+}

@@ -1,0 +1,53 @@
+//! Where log lines go: to journald when systemd reads our standard error, else to standard error as text.
+//! Does not know what is logged. Only the drain's thread and the commands log; the intake's thread never does,
+//! because a stuck journald blocks whoever writes to it.
+
+use std::io::{self, IsTerminal};
+use std::os::unix::fs::MetadataExt;
+
+use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, Registry};
+
+/// Prefix of our fields in the journal: `BELVO_LINK_ID=...`.
+const FIELD_PREFIX: &str = "BELVO";
+
+/// Starts logging for the rest of the process.
+///
+/// # Errors
+/// When logging was started before, or journald's socket cannot be opened.
+pub fn start(level: Level) -> io::Result<()> {
+    let ours = Targets::new().with_target("belvo_gateway", level);
+    let layer: Box<dyn Layer<Registry> + Send + Sync> = if stderr_is_journald() {
+        tracing_journald::layer()?
+            .with_field_prefix(Some(FIELD_PREFIX.to_owned()))
+            .boxed()
+    } else {
+        let text = tracing_subscriber::fmt::layer()
+            .with_writer(io::stderr)
+            .with_ansi(false)
+            .with_target(false);
+        if io::stderr().is_terminal() {
+            text.without_time().boxed()
+        } else {
+            text.boxed()
+        }
+    };
+    tracing_subscriber::registry()
+        .with(layer.with_filter(ours))
+        .try_init()
+        .map_err(io::Error::other)
+}
+
+/// Whether standard error is the very socket that systemd names in `$JOURNAL_STREAM` (`device:inode`, systemd.exec(5)).
+fn stderr_is_journald() -> bool {
+    let Ok(stream) = std::env::var("JOURNAL_STREAM") else {
+        return false;
+    };
+    let Ok(stderr) = std::fs::metadata("/proc/self/fd/2") else {
+        return false;
+    };
+    stream == format!("{}:{}", stderr.dev(), stderr.ino())
+}

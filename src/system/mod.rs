@@ -1,0 +1,10 @@
+//! What the gateway needs from the machine: time, log, secrets, the service manager, the crypto provider.
+//! Nothing in here has heard of a webhook.
+
+pub mod clock;
+pub mod files;
+pub mod logging;
+pub mod notify;
+pub mod secret;
+pub mod stop;
+pub mod tls;

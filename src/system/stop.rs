@@ -1,0 +1,32 @@
+//! Telling long-lived tasks to stop, once and for all of them. Knows none of them.
+
+use tokio::sync::watch;
+
+/// Tells everybody who holds its [`Stop`] to stop; dropping it does the same.
+#[derive(Debug)]
+pub struct Stopper(watch::Sender<bool>);
+
+/// Learns that it is time to stop.
+#[derive(Clone, Debug)]
+pub struct Stop(watch::Receiver<bool>);
+
+/// A pair of the two.
+pub fn pair() -> (Stopper, Stop) {
+    let (sender, receiver) = watch::channel(false);
+    (Stopper(sender), Stop(receiver))
+}
+
+impl Stopper {
+    /// Tells them.
+    pub fn stop(&self) {
+        self.0.send_replace(true);
+    }
+}
+
+impl Stop {
+    /// Waits until told. Told once, it returns at once for ever.
+    pub async fn told(&mut self) {
+        // An error means that nobody is left to tell us, which means the same.
+        drop(self.0.wait_for(|stop| *stop).await);
+    }
+}
