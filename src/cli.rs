@@ -25,6 +25,8 @@ struct Cli {
 enum Command {
     /// Run the gateway until SIGTERM.
     Serve(Serve),
+    /// Show the whole way on this machine: a gateway and a stand-in Belvo, real TLS, a real file to look at.
+    Demo(commands::demo::DemoArgs),
     /// Check a configuration and the files it names, without starting anything. Exit 78 when something is wrong.
     Check(Configured),
     /// Show what the gateway has received, what waits, and what needs a person.
@@ -122,6 +124,7 @@ pub fn main() -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Serve(arguments) => commands::serve::run(&arguments),
+        Command::Demo(arguments) => commands::demo::run(arguments).map(|()| ExitCode::SUCCESS),
         Command::Check(arguments) => commands::check::run(&arguments),
         Command::Status(arguments) => commands::status::run(&arguments),
         Command::Events(arguments) => commands::events::run(&arguments),

@@ -28,6 +28,7 @@ pub mod intake;
 pub mod journal;
 pub mod limits;
 pub mod notices;
+pub mod standin;
 pub mod store;
 pub mod system;
 pub mod webhook;

@@ -2,6 +2,7 @@
 //! file holds what they share: finding the file that is looked at.
 
 pub mod check;
+pub mod demo;
 pub mod events;
 pub mod problems;
 pub mod serve;
