@@ -13,6 +13,7 @@ mod writer;
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -150,11 +151,13 @@ impl StateDirectory {
 pub fn open_writer(directory: &StateDirectory, views: Views) -> Result<Connection, OpenError> {
     let path = directory.file();
     let sqlite = |source| OpenError::from_sqlite(&path, source);
+    make(&path).map_err(|source| OpenError::NotWritable {
+        path: path.clone(),
+        source,
+    })?;
     let mut connection = Connection::open_with_flags(
         &path,
-        OpenFlags::SQLITE_OPEN_READ_WRITE
-            | OpenFlags::SQLITE_OPEN_CREATE
-            | OpenFlags::SQLITE_OPEN_NO_MUTEX,
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )
     .map_err(sqlite)?;
     connection.busy_timeout(READER_BUSY_WAIT).map_err(sqlite)?;
@@ -178,6 +181,16 @@ pub fn open_writer(directory: &StateDirectory, views: Views) -> Result<Connectio
     }
     migrations::run(&mut connection, &path, views)?;
     Ok(connection)
+}
+
+/// Makes the file where there is none, for its owner to write and its group to read whatever the umask; SQLite gives
+/// the files beside it the same mode.
+fn make(path: &Path) -> io::Result<()> {
+    match OpenOptions::new().write(true).create_new(true).open(path) {
+        Ok(file) => file.set_permissions(fs::Permissions::from_mode(0o640)),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
+    }
 }
 
 fn pragma_text(connection: &Connection, pragma: &str) -> rusqlite::Result<String> {

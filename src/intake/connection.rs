@@ -34,12 +34,18 @@ pub(super) async fn serve(
     accepted: Instant,
     tls: Option<Arc<ServerConfig>>,
     intake: Arc<Intake>,
-    stop: Stop,
+    mut stop: Stop,
 ) {
     let Some(config) = tls else {
         return talk(stream, peer, accepted, intake, stop).await;
     };
-    match timeout(HANDSHAKE_WAIT, TlsAcceptor::from(config).accept(stream)).await {
+    let handshake = timeout(HANDSHAKE_WAIT, TlsAcceptor::from(config).accept(stream));
+    let shaken = tokio::select! {
+        shaken = handshake => shaken,
+        // Nothing was asked yet, so there is nothing to answer.
+        () = stop.told() => return,
+    };
+    match shaken {
         Ok(Ok(stream)) => talk(stream, peer, accepted, intake, stop).await,
         Ok(Err(error)) => {
             intake.refused(peer, Reason::Handshake, None, Some(error.to_string()), None)

@@ -144,12 +144,14 @@ impl Reply {
             }
             _ => {}
         }
-        if !refusal.leaves_connection_whole() {
-            response
-                .headers_mut()
-                .insert(CONNECTION, HeaderValue::from_static("close"));
-        }
         Self(response)
+    }
+
+    /// The last answer on its connection.
+    fn closing(mut self) -> Self {
+        let close = HeaderValue::from_static("close");
+        self.0.headers_mut().insert(CONNECTION, close);
+        self
     }
 }
 
@@ -170,17 +172,20 @@ impl Intake {
         peer: Peer,
         began: Instant,
     ) -> (Response<Full<Bytes>>, Afterwards) {
+        // Without a length there is no body (RFC 9112 section 6.3). Should the sender mean otherwise, what follows must
+        // not be taken for its next request: this answer is the last on its connection.
+        let whole = is_delimited(&request);
         match self.take(request, peer, began).await {
-            Ok(reply) => (reply.0, Afterwards::Whole),
+            Ok(reply) if whole => (reply.0, Afterwards::Whole),
+            Ok(reply) => (reply.closing().0, Afterwards::Unread),
             Err(refusal) => {
                 let reply = Reply::refused(&refusal);
-                let afterwards = if refusal.leaves_connection_whole() {
-                    Afterwards::Whole
-                } else {
-                    Afterwards::Unread
-                };
+                let whole = whole && refusal.leaves_connection_whole();
                 self.report(refusal, peer);
-                (reply.0, afterwards)
+                match whole {
+                    true => (reply.0, Afterwards::Whole),
+                    false => (reply.closing().0, Afterwards::Unread),
+                }
             }
         }
     }
@@ -201,7 +206,7 @@ impl Intake {
         }
         let (head, body) = request.into_parts();
         self.authorize(&head.headers, body.is_end_stream())?;
-        let bytes = read(&head.headers, body, began).await?;
+        let bytes = read(body, began).await?;
         let body = Body::parse(bytes)
             .map_err(|(malformed, bytes)| Refusal::Malformed(malformed, bytes))?;
         self.keep(body, peer, began).await
@@ -304,13 +309,16 @@ fn unavailable(error: &WriteError) -> String {
     format!("the delivery could not be made durable: {error}")
 }
 
+/// Whether it is plain where the request ends: by a length, which Belvo sends. hyper takes a body in chunks even when a
+/// length stands beside it, and does not tell; then two readers may see two ends (RFC 9112 section 6.1).
+fn is_delimited(request: &Request<Incoming>) -> bool {
+    let headers = request.headers();
+    request.method() != Method::POST
+        || (headers.contains_key(CONTENT_LENGTH) && !headers.contains_key(TRANSFER_ENCODING))
+}
+
 /// The whole body, under its limit and deadline.
-async fn read(headers: &HeaderMap, body: Incoming, began: Instant) -> Result<Vec<u8>, Refusal> {
-    if headers.contains_key(CONTENT_LENGTH) && headers.contains_key(TRANSFER_ENCODING) {
-        return Err(Refusal::Broken(
-            "both Content-Length and Transfer-Encoding".to_owned(),
-        ));
-    }
+async fn read(body: Incoming, began: Instant) -> Result<Vec<u8>, Refusal> {
     if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
         return Err(Refusal::TooLarge);
     }

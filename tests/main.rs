@@ -1,0 +1,11 @@
+//! The program from outside, as the people who use it meet it. Each file is one side of it; the names of the tests are
+//! what it promises.
+
+mod answers;
+mod bad_input;
+mod commands;
+mod crashes;
+mod fetching;
+mod order;
+mod starting;
+mod vocabulary;

@@ -1,0 +1,157 @@
+//! The order of things: the row is written, the sync has returned, then the first byte of the answer leaves.
+
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use belvo_gateway::standin::payloads::{Resource, historical_update};
+
+use crate::vocabulary::{Gateway, LINK, Place};
+
+const REQUESTS: usize = 30;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Did {
+    Written,
+    Synced,
+    Sent,
+}
+
+fn send_some(gateway: &Gateway<'_>) {
+    let sender = gateway.sender();
+    let mut connection = sender.connect().expect("a connection");
+    for _ in 0..REQUESTS {
+        let webhook = historical_update(Resource::Accounts, LINK, 2);
+        assert_eq!(
+            connection
+                .send(webhook.as_bytes())
+                .expect("an answer")
+                .status,
+            200
+        );
+    }
+}
+
+/// Between any two answers the journal was written and then synced.
+fn assert_order(did: &[Did]) {
+    let answers: Vec<_> = did
+        .split_inclusive(|did| *did == Did::Sent)
+        .filter(|part| part.ends_with(&[Did::Sent]))
+        .collect();
+    assert_eq!(answers.len(), REQUESTS, "{did:?}");
+    for part in answers {
+        let synced = part
+            .iter()
+            .rposition(|did| *did == Did::Synced)
+            .unwrap_or_else(|| panic!("not synced: {part:?}"));
+        assert!(
+            part[..synced].contains(&Did::Written),
+            "not written before the sync: {part:?}"
+        );
+    }
+}
+
+#[test]
+fn the_row_is_written_and_synced_before_the_first_byte_of_the_answer() {
+    let place = Place::new().on_a_bad_disk();
+    let gateway = place.start();
+    let before = std::fs::read_to_string(place.path("faults.log"))
+        .expect("a log")
+        .lines()
+        .count();
+    send_some(&gateway);
+    let log = std::fs::read_to_string(place.path("faults.log")).expect("a log");
+    let did: Vec<_> = log
+        .lines()
+        .skip(before)
+        .filter_map(
+            |line| match line.split(' ').skip(1).collect::<Vec<_>>()[..] {
+                ["written", path, _] if path.ends_with("-wal") => Some(Did::Written),
+                ["synced", path, "0"] if path.ends_with("-wal") => Some(Did::Synced),
+                ["sends", "socket", _] => Some(Did::Sent),
+                _ => None,
+            },
+        )
+        .collect();
+    assert_order(&did);
+}
+
+#[test]
+fn strace_sees_the_same_order() {
+    let strace = Command::new("strace")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    if !strace.is_ok_and(|status| status.success()) {
+        eprintln!(
+            "SKIPPED: strace is not installed; the order is tested by the_row_is_written_and_synced_..."
+        );
+        return;
+    }
+    let place = Place::new();
+    let gateway = place.start();
+    let output = place.path("strace");
+    let mut strace = Command::new("strace")
+        .args([
+            "-f",
+            "-y",
+            "-e",
+            "trace=pwrite64,fdatasync,fsync,sendto,write,writev",
+            "-o",
+        ])
+        .arg(&output)
+        .args(["-p", &gateway.id().to_string()])
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("strace starts");
+    if !attached(gateway.id()) {
+        eprintln!("SKIPPED: this user may not trace processes here");
+        drop(strace.kill());
+        drop(strace.wait());
+        return;
+    }
+    send_some(&gateway);
+    gateway.kill();
+    drop(strace.wait());
+    let trace = std::fs::read_to_string(output).expect("a trace");
+    let did: Vec<_> = trace.lines().filter_map(seen).collect();
+    assert_order(&did);
+}
+
+/// Whether every thread is traced, within a moment.
+fn attached(id: u32) -> bool {
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(5) {
+        let traced = std::fs::read_dir(format!("/proc/{id}/task"))
+            .expect("a process")
+            .flatten()
+            .all(|task| {
+                let status =
+                    std::fs::read_to_string(task.path().join("status")).unwrap_or_default();
+                status.lines().any(|line| {
+                    line.strip_prefix("TracerPid:")
+                        .is_some_and(|tracer| tracer.trim() != "0")
+                })
+            });
+        if traced {
+            return true;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+    false
+}
+
+/// One line of strace: a call that has returned, or for an answer, one that begins.
+fn seen(line: &str) -> Option<Did> {
+    let wal = line.contains("-wal>");
+    if line.contains("HTTP/1.1 200") {
+        return Some(Did::Sent);
+    }
+    match line {
+        _ if wal && line.contains("pwrite64(") => Some(Did::Written),
+        _ if wal && line.contains("fdatasync(") && line.ends_with("= 0") => Some(Did::Synced),
+        _ if line.contains("fdatasync resumed") && line.ends_with("= 0") => Some(Did::Synced),
+        _ => None,
+    }
+}

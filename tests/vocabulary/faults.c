@@ -1,0 +1,136 @@
+/* Loaded into the gateway with LD_PRELOAD by tests and benches: a slow or failing disk without root, and a record of the
+ * order in which it writes, syncs and answers. Knows file names and sockets, nothing of the gateway.
+ *
+ *   FAULTS_SYNC_DELAY_US=N   every fsync and fdatasync takes N microseconds longer
+ *   FAULTS_DIR=DIR           while DIR/fail-sync exists, syncs fail with EIO; while DIR/fail-write exists, writes to
+ *                            files fail with ENOSPC; while DIR/hold-sync exists, syncs do not return
+ *   FAULTS_LOG=FILE          one line an event: nanoseconds, what, file or "socket", bytes or result
+ *   FAULTS_COUNT=FILE        after each sync, the number of syncs so far as eight bytes at offset 0, and of bytes written
+ *                            to files at offset 8
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <time.h>
+#include <unistd.h>
+
+static long sync_delay_us;
+static const char *directory;
+static int log_fd = -1;
+static volatile uint64_t *counts;
+
+__attribute__((constructor)) static void start(void) {
+    const char *text = getenv("FAULTS_SYNC_DELAY_US");
+    sync_delay_us = text ? atol(text) : 0;
+    directory = getenv("FAULTS_DIR");
+    if ((text = getenv("FAULTS_LOG"))) log_fd = open(text, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if ((text = getenv("FAULTS_COUNT"))) {
+        int fd = open(text, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        if (fd >= 0 && ftruncate(fd, 16) == 0) {
+            void *map = mmap(NULL, 16, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+            if (map != MAP_FAILED) counts = map;
+        }
+    }
+}
+
+static void pause_us(long us) {
+    struct timespec wait = {us / 1000000, us % 1000000 * 1000};
+    nanosleep(&wait, NULL);
+}
+
+static int asked(const char *what) {
+    char path[4096];
+    if (!directory) return 0;
+    snprintf(path, sizeof path, "%s/%s", directory, what);
+    return access(path, F_OK) == 0;
+}
+
+static int is_socket(int fd) {
+    struct stat status;
+    return fstat(fd, &status) == 0 && S_ISSOCK(status.st_mode);
+}
+
+static int is_file(int fd) {
+    struct stat status;
+    return fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
+}
+
+static void note(const char *what, int fd, long value) {
+    char link[64], path[3500] = "socket", line[4096];
+    struct timespec now;
+    int saved = errno;
+    if (log_fd < 0) return;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    if (!is_socket(fd)) {
+        snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+        ssize_t length = readlink(link, path, sizeof path - 1);
+        path[length > 0 ? length : 0] = 0;
+    }
+    int length = snprintf(line, sizeof line, "%lld %s %s %ld\n", now.tv_sec * 1000000000LL + now.tv_nsec, what, path, value);
+    syscall(SYS_write, log_fd, line, length);
+    errno = saved;
+}
+
+static int synced(const char *name, int fd) {
+    int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, name);
+    note("sync-begins", fd, 0);
+    while (asked("hold-sync")) pause_us(1000);
+    if (asked("fail-sync")) {
+        note("sync-failed", fd, EIO);
+        errno = EIO;
+        return -1;
+    }
+    int result = real(fd);
+    if (sync_delay_us) pause_us(sync_delay_us);
+    if (counts) __atomic_add_fetch(&counts[0], 1, __ATOMIC_RELAXED);
+    note("synced", fd, result);
+    return result;
+}
+
+int fsync(int fd) { return synced("fsync", fd); }
+int fdatasync(int fd) { return synced("fdatasync", fd); }
+
+static ssize_t written(const char *name, int fd, const void *bytes, size_t length, off_t offset) {
+    ssize_t (*real)(int, const void *, size_t, off_t) = (ssize_t(*)(int, const void *, size_t, off_t))dlsym(RTLD_NEXT, name);
+    if (asked("fail-write") && is_file(fd)) {
+        note("write-failed", fd, ENOSPC);
+        errno = ENOSPC;
+        return -1;
+    }
+    ssize_t result = real(fd, bytes, length, offset);
+    if (counts && result > 0) __atomic_add_fetch(&counts[1], result, __ATOMIC_RELAXED);
+    note("written", fd, result);
+    return result;
+}
+
+ssize_t pwrite(int fd, const void *bytes, size_t length, off_t offset) { return written("pwrite", fd, bytes, length, offset); }
+ssize_t pwrite64(int fd, const void *bytes, size_t length, off_t offset) { return written("pwrite64", fd, bytes, length, offset); }
+
+ssize_t write(int fd, const void *bytes, size_t length) {
+    ssize_t (*real)(int, const void *, size_t) = (ssize_t(*)(int, const void *, size_t))dlsym(RTLD_NEXT, "write");
+    if (is_socket(fd)) note("sends", fd, length);
+    return real(fd, bytes, length);
+}
+
+ssize_t send(int fd, const void *bytes, size_t length, int flags) {
+    ssize_t (*real)(int, const void *, size_t, int) = (ssize_t(*)(int, const void *, size_t, int))dlsym(RTLD_NEXT, "send");
+    note("sends", fd, length);
+    return real(fd, bytes, length, flags);
+}
+
+ssize_t writev(int fd, const struct iovec *parts, int count) {
+    ssize_t (*real)(int, const struct iovec *, int) = (ssize_t(*)(int, const struct iovec *, int))dlsym(RTLD_NEXT, "writev");
+    if (is_socket(fd)) note("sends", fd, count);
+    return real(fd, parts, count);
+}

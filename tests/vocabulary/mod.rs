@@ -1,0 +1,483 @@
+//! The words the tests are written in: a place on the disk, a gateway started in it as a user would start it, a Belvo to
+//! talk to, and what the file says. Everything is real: the program, its sockets, TLS, SQLite. It knows the command
+//! line, the configuration, the readiness protocol and the tables, and nothing of the program's inside.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::OnceLock;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use belvo_gateway::standin::sender::Sender;
+use belvo_gateway::standin::{Certificates, Options, StandIn};
+use rusqlite::{Connection, OpenFlags, OptionalExtension};
+use tempfile::TempDir;
+
+/// The program under test.
+pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_belvo-gateway");
+/// The hook's path.
+pub(crate) const PATH: &str = "/belvo/webhooks";
+/// The `Authorization` value that is configured where one is.
+pub(crate) const AUTHORIZATION: &str = "Bearer 3c2b0e5f";
+/// The keys that the stand-in for Belvo's API takes.
+pub(crate) const KEYS: (&str, &str) = ("secret-id", "secret-password");
+/// A link as Belvo would name it.
+pub(crate) const LINK: &str = "16f68516-bcbc-4cf7-b815-c500d4204e28";
+
+/// How long anything may take before a test gives up on it. The machines are shared and slow at times.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Neither a file nor a process that is not our child's has an event that std could wait for.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// A place on the disk with a configuration and a state directory.
+pub(crate) struct Place {
+    directory: TempDir,
+    certificates: Option<Certificates>,
+    tables: Tables,
+    environment: Vec<(String, String)>,
+}
+
+#[derive(Default)]
+struct Tables {
+    top: String,
+    listen: String,
+    tls: String,
+    api: String,
+}
+
+impl Place {
+    /// The least: TLS off on loopback, every loopback address allowed, no keys.
+    pub(crate) fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        fs::create_dir(directory.path().join("state")).expect("a state directory");
+        let state = directory.path().join("state");
+        let tables = Tables {
+            top: format!("environment = \"sandbox\"\nstate-directory = {:?}\n", state),
+            listen: "address = [\"127.0.0.1:0\"]\nallow = [\"127.0.0.0/8\"]\n".to_owned(),
+            tls: "mode = \"off\"\n".to_owned(),
+            api: String::new(),
+        };
+        Self {
+            directory,
+            certificates: None,
+            tables,
+            environment: Vec::new(),
+        }
+    }
+
+    /// With TLS, by a certificate for `localhost`.
+    pub(crate) fn with_tls(mut self) -> Self {
+        let certificates =
+            Certificates::create(&self.path("tls")).expect("a certificate authority");
+        let identity = certificates.issue("localhost").expect("a certificate");
+        self.tables.tls = format!(
+            "mode = \"files\"\ncertificate = {:?}\nkey = {:?}\n",
+            identity.certificate, identity.key
+        );
+        self.certificates = Some(certificates);
+        self
+    }
+
+    /// With an `Authorization` value.
+    pub(crate) fn with_authorization(mut self) -> Self {
+        let file = self.secret("authorization", AUTHORIZATION);
+        self.tables.listen += &format!("authorization-file = {file:?}\n");
+        self
+    }
+
+    /// Only this source may speak.
+    pub(crate) fn allowing(mut self, source: &str) -> Self {
+        self.tables.listen = self
+            .tables
+            .listen
+            .replace("\"127.0.0.0/8\"", &format!("{source:?}"));
+        self
+    }
+
+    /// Fetching from this Belvo, as fast as it can.
+    pub(crate) fn fetching_from(mut self, belvo: &StandIn) -> Self {
+        let (id, password) = (self.secret("id", KEYS.0), self.secret("password", KEYS.1));
+        self.tables.api = format!(
+            "base-url = {:?}\nsecret-id-file = {id:?}\nsecret-password-file = {password:?}\n\
+             requests-per-second = 1000\nburst = 10000\n",
+            belvo.base_url()
+        );
+        self
+    }
+
+    /// With a variable in the program's environment.
+    pub(crate) fn with_environment(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// On a disk that can be made slow or bad: see `faults.c`.
+    pub(crate) fn on_a_bad_disk(self) -> Self {
+        let (faults, log) = (self.path("faults"), self.path("faults.log"));
+        fs::create_dir(&faults).expect("a directory");
+        self.with_environment("LD_PRELOAD", faults_library().to_str().expect("UTF-8"))
+            .with_environment("FAULTS_DIR", faults.to_str().expect("UTF-8"))
+            .with_environment("FAULTS_LOG", log.to_str().expect("UTF-8"))
+    }
+
+    /// Turns a fault of `faults.c` on.
+    pub(crate) fn break_disk(&self, fault: &str) {
+        File::create(self.path("faults").join(fault)).expect("a fault");
+    }
+
+    /// Turns it off again.
+    pub(crate) fn mend_disk(&self, fault: &str) {
+        fs::remove_file(self.path("faults").join(fault)).expect("a fault that was on");
+    }
+
+    /// A file or directory in this place.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// The state directory.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.path("state")
+    }
+
+    /// Writes a file that only its owner may read.
+    pub(crate) fn secret(&self, name: &str, text: &str) -> PathBuf {
+        use std::io::Write;
+        let path = self.path(name);
+        let mut file = File::options()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&path)
+            .expect("a file");
+        writeln!(file, "{text}").expect("a written file");
+        path
+    }
+
+    /// Writes the configuration and says where.
+    pub(crate) fn configured(&self) -> PathBuf {
+        let Tables {
+            top,
+            listen,
+            tls,
+            api,
+        } = &self.tables;
+        let text = format!("{top}\n[listen]\n{listen}\n[tls]\n{tls}\n[api]\n{api}");
+        let path = self.path("config.toml");
+        fs::write(&path, text).expect("a configuration");
+        path
+    }
+
+    /// Starts the gateway and waits until it is ready.
+    pub(crate) fn start(&self) -> Gateway<'_> {
+        Gateway::start(self)
+    }
+
+    /// Runs `serve` where it cannot start, to its end.
+    pub(crate) fn fails_to_start(&self) -> Output {
+        let mut command = self.command("serve");
+        command
+            .arg("--config")
+            .arg(self.configured())
+            .output()
+            .expect("the program runs")
+    }
+
+    /// Runs a command that reads the state directory.
+    pub(crate) fn reads(&self, command: &str, arguments: &[&str]) -> Output {
+        let mut program = self.command(command);
+        program
+            .args(arguments)
+            .arg("--state")
+            .arg(self.state())
+            .output()
+            .expect("the program runs")
+    }
+
+    fn command(&self, command: &str) -> Command {
+        let mut program = Command::new(PROGRAM);
+        program.args(command.split(' ')).stdin(Stdio::null());
+        for name in [
+            "CREDENTIALS_DIRECTORY",
+            "STATE_DIRECTORY",
+            "NOTIFY_SOCKET",
+            "WATCHDOG_USEC",
+            "JOURNAL_STREAM",
+        ] {
+            program.env_remove(name);
+        }
+        program.envs(
+            self.environment
+                .iter()
+                .map(|(name, value)| (name, value.as_str())),
+        );
+        program
+    }
+
+    /// The file, opened as an admin would.
+    pub(crate) fn file(&self) -> Connection {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let file = Connection::open_with_flags(self.state().join("gateway.db"), flags)
+            .expect("a database file");
+        file.busy_timeout(PATIENCE).expect("a timeout");
+        file
+    }
+
+    /// The one value of a query.
+    pub(crate) fn value<T: rusqlite::types::FromSql>(&self, sql: &str) -> T {
+        self.file()
+            .query_row(sql, [], |row| row.get(0))
+            .unwrap_or_else(|error| panic!("{sql}: {error}"))
+    }
+
+    /// The first column of a query.
+    pub(crate) fn column<T: rusqlite::types::FromSql>(&self, sql: &str) -> Vec<T> {
+        let file = self.file();
+        let mut statement = file
+            .prepare(sql)
+            .unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let rows = statement.query_map([], |row| row.get(0)).expect("rows");
+        rows.collect::<Result<_, _>>().expect("values")
+    }
+
+    /// Waits until a query's one value is this.
+    pub(crate) fn until<T>(&self, sql: &str, wanted: T)
+    where
+        T: rusqlite::types::FromSql + PartialEq + std::fmt::Debug,
+    {
+        let begun = Instant::now();
+        loop {
+            let found: Option<T> = self
+                .file()
+                .query_row(sql, [], |row| row.get(0))
+                .optional()
+                .unwrap_or_else(|error| panic!("{sql}: {error}"));
+            if found.as_ref() == Some(&wanted) {
+                return;
+            }
+            let log = self.log();
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "{sql} is {found:?} and not {wanted:?}; {log}"
+            );
+            thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    /// Waits until everything that was asked for is fetched.
+    pub(crate) fn until_fetched(&self) {
+        self.until(
+            "SELECT (SELECT count(*) FROM work WHERE wanted > fetched)
+                  + (SELECT count(*) FROM journal WHERE seq > (SELECT value FROM meta WHERE key = 'planned_to'))",
+            0,
+        );
+    }
+
+    /// What was logged so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    /// Waits until a line with all of these words is in the log.
+    pub(crate) fn until_logged(&self, words: &[&str]) -> String {
+        let begun = Instant::now();
+        loop {
+            let log = self.log();
+            if let Some(line) = log
+                .lines()
+                .find(|line| words.iter().all(|word| line.contains(word)))
+            {
+                return line.to_owned();
+            }
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "no line with {words:?} in\n{log}"
+            );
+            thread::sleep(LOOK_EVERY);
+        }
+    }
+}
+
+/// A running gateway, killed when it is dropped.
+pub(crate) struct Gateway<'a> {
+    place: &'a Place,
+    child: Child,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+}
+
+impl<'a> Gateway<'a> {
+    fn start(place: &'a Place) -> Self {
+        let path = place.path("notify");
+        // One that was killed has left its socket behind.
+        drop(fs::remove_file(&path));
+        let socket = UnixDatagram::bind(&path).expect("a socket");
+        socket
+            .set_read_timeout(Some(Duration::from_millis(50)))
+            .expect("a timeout");
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(place.path("log"))
+            .expect("a log");
+        let child = place
+            .command("serve")
+            .arg("--config")
+            .arg(place.configured())
+            .args(["--log", "debug"])
+            .env("NOTIFY_SOCKET", &path)
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("the program starts");
+        let mut gateway = Self {
+            place,
+            child,
+            address: SocketAddr::from(([0, 0, 0, 0], 0)),
+        };
+        gateway.address = gateway.ready(&socket);
+        gateway
+    }
+
+    fn ready(&mut self, socket: &UnixDatagram) -> SocketAddr {
+        let begun = Instant::now();
+        let mut datagram = [0; 4096];
+        while begun.elapsed() < PATIENCE {
+            let ended = self.child.try_wait().expect("a child");
+            assert!(ended.is_none(), "the gateway ended: {}", self.place.log());
+            let Ok(length) = socket.recv(&mut datagram) else {
+                continue;
+            };
+            let told = String::from_utf8_lossy(&datagram[..length]).into_owned();
+            let status = told
+                .lines()
+                .find_map(|line| line.strip_prefix("STATUS=listening on "));
+            if let (true, Some(addresses)) = (told.contains("READY=1"), status) {
+                let first = addresses.split(", ").next().expect("an address");
+                return first.parse().expect("an address");
+            }
+        }
+        panic!("the gateway was not ready: {}", self.place.log());
+    }
+
+    /// Somebody who sends it webhooks, with everything that is configured.
+    pub(crate) fn sender(&self) -> Sender {
+        let sender = match &self.place.certificates {
+            Some(certificates) => {
+                Sender::tls(self.address, PATH, &certificates.ca_file()).expect("TLS")
+            }
+            None => Sender::plain(self.address, PATH),
+        };
+        match self.place.tables.listen.contains("authorization-file") {
+            true => sender.authorization(AUTHORIZATION),
+            false => sender,
+        }
+    }
+
+    /// Sends one webhook and says how it was answered.
+    pub(crate) fn answers(&self, body: impl AsRef<[u8]>) -> u16 {
+        self.sender()
+            .send(body.as_ref())
+            .unwrap_or_else(|error| panic!("{error}; {}", self.place.log()))
+            .status
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kill -9.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("a process to kill");
+        self.child.wait().expect("a process that was killed");
+    }
+
+    /// Sends a signal by name.
+    pub(crate) fn signal(&self, name: &str) {
+        let sent = Command::new("sh")
+            .args(["-c", &format!("kill -{name} {}", self.child.id())])
+            .status()
+            .expect("sh runs");
+        assert!(sent.success(), "{name} could not be sent");
+    }
+
+    /// SIGTERM, and how it ended after how long.
+    pub(crate) fn stop(mut self) -> (ExitStatus, Duration) {
+        self.signal("TERM");
+        let begun = Instant::now();
+        (self.ended(), begun.elapsed())
+    }
+
+    /// Waits until it ends by itself.
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        let begun = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("a child") {
+                return status;
+            }
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "the gateway does not end: {}",
+                self.place.log()
+            );
+            thread::sleep(LOOK_EVERY);
+        }
+    }
+}
+
+impl Drop for Gateway<'_> {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) && self.child.kill().is_ok() {
+            drop(self.child.wait());
+        }
+    }
+}
+
+/// A stand-in for Belvo's API without TLS.
+pub(crate) fn belvo() -> StandIn {
+    let keys = (KEYS.0.to_owned(), KEYS.1.to_owned());
+    StandIn::start(Options {
+        keys,
+        ..Options::default()
+    })
+    .expect("a stand-in")
+}
+
+/// `faults.c`, compiled once.
+pub(crate) fn faults_library() -> &'static Path {
+    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
+    LIBRARY.get_or_init(|| {
+        let library = Path::new(env!("CARGO_TARGET_TMPDIR"))
+            .join(format!("faults-{}.so", std::process::id()));
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vocabulary/faults.c");
+        let compiled = Command::new("cc")
+            .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"])
+            .arg(&library)
+            .arg(source)
+            .arg("-ldl")
+            .status()
+            .expect("a C compiler, which SQLite needs as well");
+        assert!(compiled.success(), "{source} does not compile");
+        library
+    })
+}
+
+/// The text of a stream.
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Reads to the end of a stream, whatever ends it.
+pub(crate) fn rest(mut stream: impl Read) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // A reset is an end, too.
+    drop(stream.read_to_end(&mut bytes));
+    bytes
+}
