@@ -13,7 +13,7 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::{info, warn};
 
@@ -28,7 +28,7 @@ use crate::intake::auth::Authorization;
 use crate::intake::listener::{self, BindError};
 use crate::intake::tls::{self, TlsError};
 use crate::journal::Journal;
-use crate::limits::{AUTHORIZATION_VALUES_MAX, THREAD_STACK_BYTES};
+use crate::limits::{AUTHORIZATION_VALUES_MAX, BODIES_KIB_MAX, THREAD_STACK_BYTES};
 use crate::notices::Notices;
 use crate::store::{Store, VIEWS};
 use crate::system::clock::{Clock, UnixMs};
@@ -162,6 +162,7 @@ pub fn run(settings: &Settings, material: Material) -> Result<(), GatewayError> 
         authorization: material.authorization,
         journal,
         notices,
+        room: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
     });
     runtime.block_on(serve(Serving {
         listeners,

@@ -19,6 +19,8 @@ pub const BODY_WAIT: Duration = Duration::from_secs(3);
 pub const ANSWER_WAIT: Duration = Duration::from_secs(4);
 /// One body. The largest one expected, a deletion list of 10,000 ids, has 0.4 MiB.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// All bodies being read or waiting for their commit, together; who would go beyond it is answered 503.
+pub const BODIES_KIB_MAX: usize = 8 * 1024;
 /// One request head, and hyper's read buffer with it: more is answered 431.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Header lines in one head: more is answered 431.

@@ -274,3 +274,27 @@ fn hundreds_of_idle_connections_do_not_keep_a_webhook_out() {
     serves_on(&place, &gateway);
     assert_eq!(idle.len(), 200);
 }
+
+#[test]
+fn more_large_bodies_at_once_than_there_is_room_for_are_503_and_the_rest_is_served() {
+    let place = Place::new();
+    let gateway = place.start();
+    let half = post("Content-Length: 1000000\r\n", b"{\"webhook_type\":");
+    let held: Vec<_> = (0..8)
+        .map(|_| {
+            let mut stream = TcpStream::connect(gateway.address).expect("a connection");
+            stream.write_all(&half).expect("a half request");
+            stream
+        })
+        .collect();
+    // Whoever comes while the eight are being read finds no room for as much again.
+    let begun = Instant::now();
+    while !says(&gateway, &whole(&vec![b' '; 1_000_000])).starts_with("HTTP/1.1 503 ") {
+        assert!(begun.elapsed() < Duration::from_secs(2), "never refused");
+    }
+    drop(held);
+    assert_eq!(
+        gateway.answers(historical_update(Resource::Accounts, LINK, 2)),
+        200
+    );
+}

@@ -14,6 +14,7 @@ pub mod listener;
 pub mod source;
 pub mod tls;
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -23,6 +24,7 @@ use hyper::header::{
     RETRY_AFTER, TRANSFER_ENCODING,
 };
 use hyper::{Method, Request, Response, StatusCode};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout_at;
 
 use crate::database::WriteError;
@@ -48,6 +50,8 @@ pub struct Intake {
     pub journal: Journal,
     /// Where everything else is said.
     pub notices: Notices,
+    /// Room for bodies, in KiB.
+    pub room: Arc<Semaphore>,
 }
 
 /// Why a request is not answered 200.
@@ -61,6 +65,8 @@ enum Refusal {
     /// The connection broke off, or the framing was wrong.
     Broken(String),
     Malformed(Malformed, Vec<u8>),
+    /// There is no room for the body now; it was not read.
+    Crowded,
     Unavailable(String),
 }
 
@@ -73,7 +79,7 @@ impl Refusal {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
             Self::Broken(_) | Self::Malformed(..) => StatusCode::BAD_REQUEST,
-            Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Crowded | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -86,7 +92,7 @@ impl Refusal {
             Self::Slow => Reason::Slow,
             Self::Broken(_) => Reason::Head,
             Self::Malformed(..) => Reason::UnreadableBody,
-            Self::Unavailable(_) => Reason::Unavailable,
+            Self::Crowded | Self::Unavailable(_) => Reason::Unavailable,
         }
     }
 
@@ -100,6 +106,7 @@ impl Refusal {
             Self::Unauthorized(Verdict::Missing) => Some("the header is missing".to_owned()),
             Self::Unauthorized(_) => Some("the header has another value".to_owned()),
             Self::Broken(text) | Self::Unavailable(text) => Some(text.clone()),
+            Self::Crowded => Some("too many bodies are being read already".to_owned()),
             Self::Malformed(malformed, bytes) => {
                 let id = request_id_in(bytes)
                     .map(|id| format!(", request_id {id}"))
@@ -133,7 +140,7 @@ impl Reply {
             Refusal::MethodNotAllowed => {
                 headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
             }
-            Refusal::Unavailable(_) => {
+            Refusal::Crowded | Refusal::Unavailable(_) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECS));
             }
             Refusal::Malformed(_, bytes) => {
@@ -206,10 +213,11 @@ impl Intake {
         }
         let (head, body) = request.into_parts();
         self.authorize(&head.headers, body.is_end_stream())?;
+        let room = self.room_for(&body)?;
         let bytes = read(body, began).await?;
         let body = Body::parse(bytes)
             .map_err(|(malformed, bytes)| Refusal::Malformed(malformed, bytes))?;
-        self.keep(body, peer, began).await
+        self.keep(body, room, peer, began).await
     }
 
     /// A body that is known to be empty may come without the header: how Belvo tries a new URL is not documented, and
@@ -227,7 +235,25 @@ impl Intake {
         }
     }
 
-    async fn keep(&self, body: Body, peer: Peer, began: Instant) -> Result<Reply, Refusal> {
+    /// Room for as long as the body is in memory, which may be longer than its request.
+    fn room_for(&self, body: &Incoming) -> Result<OwnedSemaphorePermit, Refusal> {
+        let bytes = body.size_hint().upper().unwrap_or(BODY_BYTES_MAX as u64);
+        if bytes > BODY_BYTES_MAX as u64 {
+            return Err(Refusal::TooLarge);
+        }
+        let kib = u32::try_from(bytes.div_ceil(1024)).unwrap_or(u32::MAX);
+        Arc::clone(&self.room)
+            .try_acquire_many_owned(kib)
+            .map_err(|_| Refusal::Crowded)
+    }
+
+    async fn keep(
+        &self,
+        body: Body,
+        room: OwnedSemaphorePermit,
+        peer: Peer,
+        began: Instant,
+    ) -> Result<Reply, Refusal> {
         let (received_at, bytes) = (UnixMs::now(), body.as_str().len());
         let delivery = Delivery {
             received_at,
@@ -236,7 +262,8 @@ impl Intake {
             body,
         };
         let deadline = began + ANSWER_WAIT;
-        let appended = match timeout_at(deadline.into(), self.journal.append(delivery)).await {
+        let appended = match timeout_at(deadline.into(), self.journal.append(delivery, room)).await
+        {
             Ok(Ok(appended)) => appended,
             Ok(Err(error)) => return Err(Refusal::Unavailable(unavailable(&error))),
             Err(_) => return Err(Refusal::Unavailable("the commit took too long".to_owned())),
@@ -319,9 +346,6 @@ fn is_delimited(request: &Request<Incoming>) -> bool {
 
 /// The whole body, under its limit and deadline.
 async fn read(body: Incoming, began: Instant) -> Result<Vec<u8>, Refusal> {
-    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
-        return Err(Refusal::TooLarge);
-    }
     let deadline = (Instant::now() + BODY_WAIT).min(began + ANSWER_WAIT - MARGIN);
     match timeout_at(
         deadline.into(),

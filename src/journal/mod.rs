@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, Row, Transaction, params};
 use tokio::sync::watch;
 
 use crate::database::{WriteError, Writer};
@@ -60,15 +60,21 @@ impl Journal {
         }
     }
 
-    /// Appends a delivery and waits until it is on the disk. When the wait is given up, the row may be there all the same.
+    /// Appends a delivery and waits until it is on the disk. When the wait is given up, the row may be there all the same;
+    /// `room` is what its memory is accounted by, and is given back when the bytes are not needed any more.
     ///
     /// # Errors
     /// When the queue is full, the commit failed, or the writer has ended.
-    pub async fn append(&self, delivery: Delivery) -> Result<Appended, WriteError> {
-        let committed = self
-            .writer
-            .append(move |transaction| insert(transaction, &delivery))
-            .await?;
+    pub async fn append(
+        &self,
+        delivery: Delivery,
+        room: impl Send + 'static,
+    ) -> Result<Appended, WriteError> {
+        let insert = move |transaction: &Transaction<'_>| {
+            let _room = room;
+            insert(transaction, &delivery)
+        };
+        let committed = self.writer.append(insert).await?;
         self.appended.send_replace(());
         Ok(Appended {
             seq: committed.value,
