@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, warn};
 
 use crate::database::WriteError;
-use crate::limits::{NOTICES_WAIT, REFUSAL_LINES_MAX};
+use crate::limits::{NOTICES_WAIT, REFUSAL_LINES_MAX, REFUSALS_PER_WRITE_MAX, STRANGERS_WAIT};
 use crate::notices::{Batch, Notice, Notices, Reason, Refused};
 use crate::store::Store;
 use crate::store::problems::{Kind, Problem};
@@ -20,7 +20,7 @@ use crate::system::stop::Stop;
 #[derive(Debug, Default)]
 struct Unwritten {
     refusals: BTreeMap<(String, Reason, Option<u16>), Refusal>,
-    problems: Vec<Problem>,
+    problems: BTreeMap<(&'static str, String), Problem>,
     counters: BTreeMap<Reason, u64>,
     /// Log lines about refusals since the last write.
     lines: usize,
@@ -32,17 +32,19 @@ struct Unwritten {
 /// When the writer has ended before the stop.
 pub async fn run(notices: Notices, store: Store, mut stop: Stop) -> Result<(), WriteError> {
     let mut unwritten = Unwritten::default();
-    let mut write_at = Instant::now();
+    let mut written = None;
     loop {
         let stopping = tokio::select! {
             () = stop.told() => true,
             () = notices.wait() => false,
-            () = sleep_until(write_at), if unwritten.is_worth_a_write() => false,
+            () = sleep_until(unwritten.write_at(written)), if unwritten.is_worth_a_write() => false,
         };
         unwritten.take(notices.take());
-        if stopping || (unwritten.is_worth_a_write() && write_at <= Instant::now()) {
+        if stopping
+            || (unwritten.is_worth_a_write() && unwritten.write_at(written) <= Instant::now())
+        {
             write(&store, std::mem::take(&mut unwritten)).await?;
-            write_at = Instant::now() + NOTICES_WAIT;
+            written = Some(Instant::now());
         }
         if stopping {
             return Ok(());
@@ -74,7 +76,7 @@ async fn write(store: &Store, unwritten: Unwritten) -> Result<(), WriteError> {
     match store
         .note(
             refusals.into_values().collect(),
-            problems,
+            problems.into_values().collect(),
             counters,
             UnixMs::now(),
         )
@@ -88,6 +90,16 @@ async fn write(store: &Store, unwritten: Unwritten) -> Result<(), WriteError> {
 }
 
 impl Unwritten {
+    /// When to write, after the last time it was done: soon, but about strangers alone only now and then.
+    fn write_at(&self, written: Option<Instant>) -> Instant {
+        let wait = if self.lines > 0 || !self.problems.is_empty() {
+            NOTICES_WAIT
+        } else {
+            STRANGERS_WAIT
+        };
+        written.map_or_else(Instant::now, |written| written + wait)
+    }
+
     fn is_worth_a_write(&self) -> bool {
         !(self.refusals.is_empty() && self.problems.is_empty() && self.counters.is_empty())
     }
@@ -113,9 +125,9 @@ impl Unwritten {
                     "webhook kept"
                 ),
                 Notice::Refused(refused) => self.refused(refused),
-                Notice::Listener(trouble) => {
-                    warn!(trouble, "the listener is in trouble; it goes on trying");
-                    self.problems.push(listener_problem(&trouble));
+                Notice::Trouble(trouble) => {
+                    warn!(trouble, "the gateway is in trouble; it goes on trying");
+                    self.problem(trouble_problem(&trouble));
                 }
             }
         }
@@ -142,14 +154,22 @@ impl Unwritten {
             status: *status,
             count: 0,
         };
-        // Bounded: a batch is, and a batch is written every few seconds.
-        let alike = self
-            .refusals
-            .entry((peer.to_string(), *reason, *status))
-            .or_insert(refusal);
-        alike.count += 1;
-        alike.at = *at;
-        self.problems.extend(refused_problem(refused));
+        let key = (peer.to_string(), *reason, *status);
+        if self.refusals.len() < REFUSALS_PER_WRITE_MAX || self.refusals.contains_key(&key) {
+            let alike = self.refusals.entry(key).or_insert(refusal);
+            alike.count += 1;
+            alike.at = *at;
+        }
+        if let Some(problem) = refused_problem(refused) {
+            self.problem(problem);
+        }
+    }
+
+    fn problem(&mut self, problem: Problem) {
+        if self.problems.len() < REFUSALS_PER_WRITE_MAX {
+            self.problems
+                .insert((problem.kind.name(), problem.subject.clone()), problem);
+        }
     }
 }
 
@@ -192,11 +212,11 @@ fn refused_problem(refused: Refused) -> Option<Problem> {
     })
 }
 
-fn listener_problem(trouble: &str) -> Problem {
+fn trouble_problem(trouble: &str) -> Problem {
     Problem {
-        kind: Kind::Listener,
+        kind: Kind::Trouble,
         subject: String::new(),
-        text: format!("connections could not be accepted: {trouble}"),
+        text: trouble.to_owned(),
         next_step: "if it goes on, raise LimitNOFILE= or MemoryMax= of the unit, or look for what else fills the box"
             .to_owned(),
         evidence: None,

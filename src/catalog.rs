@@ -30,7 +30,7 @@ pub struct Resource {
     pub name: &'static str,
     /// `webhook_type` of its events.
     pub kind: &'static str,
-    /// Path of the list, with its trailing slash. The list takes `link`, `page` and `page_size` (api.md section 3).
+    /// Path of the list, with its trailing slash. The list takes `link`, `page` and `page_size` (docs/belvo.md).
     pub path: &'static str,
     /// Objects asked for in one page, at most.
     pub page_size: u32,

@@ -14,7 +14,7 @@ use toml::de::{DeTable, DeValue};
 use crate::intake::source::{AllowList, Source};
 use crate::system::files::{self, ReadError};
 
-/// Belvo sends webhooks from these three addresses, for both environments (webhooks.md section 1).
+/// Belvo sends webhooks from these three addresses, for both environments (docs/belvo.md, Delivery).
 const BELVO_SOURCES: [&str; 3] = ["3.130.254.46", "18.220.61.186", "18.223.45.212"];
 
 /// Every table and its keys, as the file may hold them.
@@ -488,6 +488,11 @@ impl Document<'_> {
 
     fn base_url(&self, text: &str) -> Result<Uri, ConfigError> {
         let wrong = |text: String| self.wrong("api.base-url", text);
+        if text.contains('@') {
+            return Err(wrong(
+                "must hold no user and password; the keys have files of their own".to_owned(),
+            ));
+        }
         let expected = || {
             wrong(format!(
                 "{text:?} is no address of an API; write for example \"https://api.belvo.com\""
@@ -499,14 +504,9 @@ impl Document<'_> {
             .ok_or_else(expected)?
             .trim_start_matches('[')
             .trim_end_matches(']');
-        if url.path() != "/"
-            || url.query().is_some()
-            || url
-                .authority()
-                .is_some_and(|authority| authority.as_str().contains('@'))
-        {
+        if url.path() != "/" || url.query().is_some() {
             return Err(wrong(format!(
-                "{text:?} must be a scheme and a host, without path, query or user"
+                "{text:?} must be a scheme and a host, without path or query"
             )));
         }
         let loopback = host == "localhost"

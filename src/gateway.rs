@@ -29,9 +29,9 @@ use crate::intake::listener::{self, BindError};
 use crate::intake::tls::{self, TlsError};
 use crate::journal::Journal;
 use crate::limits::{AUTHORIZATION_VALUES_MAX, BODIES_KIB_MAX, THREAD_STACK_BYTES};
-use crate::notices::Notices;
+use crate::notices::{Notice, Notices};
 use crate::store::{Store, VIEWS};
-use crate::system::clock::{Clock, UnixMs};
+use crate::system::clock::Clock;
 use crate::system::notify;
 use crate::system::secret::{self, Secret};
 use crate::system::stop::{self, Stopper};
@@ -203,6 +203,7 @@ async fn serve(serving: Serving<'_>) -> Result<(), GatewayError> {
         .map(TcpListener::local_addr)
         .collect::<io::Result<_>>()?;
     let (stop, stopped) = stop::pair();
+    let notices = intake.notices.clone();
     let mut listening = tokio::spawn(listener::run(listeners, tls, intake, stopped));
     announce(settings, &addresses);
     let outcome = tokio::select! {
@@ -211,7 +212,7 @@ async fn serve(serving: Serving<'_>) -> Result<(), GatewayError> {
         ended = &mut writer_end => Err(writer_ended(ended)),
         ended = &mut drain.end => Err(GatewayError::Ended { part: "drain", why: said(ended) }),
         ended = &mut listening => Err(GatewayError::Ended { part: "listener", why: said(ended) }),
-        error = watchdog(&writer) => Err(GatewayError::Ended { part: "writer", why: error.to_string() }),
+        error = watchdog(&writer, &notices) => Err(GatewayError::Ended { part: "writer", why: error.to_string() }),
     };
     if let Ok(signal) = outcome {
         info!(
@@ -264,7 +265,7 @@ fn announce(settings: &Settings, addresses: &[SocketAddr]) {
 }
 
 /// Says that the gateway is alive, each time after a pass through the writer. Ends only when the writer has.
-async fn watchdog(writer: &Writer) -> WriteError {
+async fn watchdog(writer: &Writer, notices: &Notices) -> WriteError {
     let Some(every) = notify::watchdog_interval() else {
         return std::future::pending().await;
     };
@@ -275,11 +276,15 @@ async fn watchdog(writer: &Writer) -> WriteError {
         match writer.pulse().await {
             Ok(()) => {
                 if let Err(error) = notify::alive() {
-                    warn!(%error, "the watchdog could not be fed");
+                    notices.say(Notice::Trouble(format!(
+                        "the watchdog cannot be fed: {error}"
+                    )));
                 }
             }
             Err(WriteError::Ended) => return WriteError::Ended,
-            Err(error) => warn!(%error, "the writer is in trouble; the watchdog is not fed"),
+            Err(error) => notices.say(Notice::Trouble(format!(
+                "the file cannot be written, so the watchdog is not fed: {error}"
+            ))),
         }
     }
 }
@@ -340,9 +345,8 @@ impl DrainThread {
             // Here and not before: reading the system's certificates takes a while, and nobody waits for it here.
             let client = keys.map(|keys| Client::new(&target, &keys)).transpose()?;
             let runtime = runtime()?;
-            let _in_runtime = runtime.enter();
             let budget = Budget::new(api.requests_per_second, api.burst);
-            let clock = Clock::starting_at(UnixMs::now());
+            let clock = Clock::of_machine();
             let parts = Parts {
                 state_directory,
                 store: store.clone(),
@@ -352,7 +356,10 @@ impl DrainThread {
                 clock,
             };
             let bookkeeping = bookkeeper::run(notices, store, stopped.clone());
-            runtime.block_on(both(Drain::new(parts).run(stopped), bookkeeping))
+            let outcome = runtime.block_on(both(Drain::new(parts).run(stopped), bookkeeping));
+            // A name lookup that hangs must not hold up the end.
+            runtime.shutdown_background();
+            outcome
         };
         thread::Builder::new()
             .name("drain".to_owned())

@@ -15,8 +15,10 @@ pub const HEAD_WAIT: Duration = Duration::from_secs(5);
 /// From the end of the head to the end of the body.
 pub const BODY_WAIT: Duration = Duration::from_secs(3);
 /// From the first byte of a request to its answer, whatever the answer. Belvo gives up after five seconds
-/// (webhooks.md section 1); the rest is for the network.
+/// (docs/belvo.md, Delivery); the rest is for the network.
 pub const ANSWER_WAIT: Duration = Duration::from_secs(4);
+/// Of that, what is left for the commit when a body comes at the last moment.
+pub const COMMIT_WAIT: Duration = Duration::from_millis(500);
 /// One body. The largest one expected, a deletion list of 10,000 ids, has 0.4 MiB.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// All bodies being read or waiting for their commit, together; who would go beyond it is answered 503.
@@ -42,8 +44,12 @@ pub const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
 
 /// Notices kept in memory until they are written; more are counted and dropped.
 pub const NOTICES_MAX: usize = 512;
-/// At most one write of notices to the file in this time, however many there are (flash wear).
+/// At most one write of notices to the file in this time, however many there are (flash wear) ...
 pub const NOTICES_WAIT: Duration = Duration::from_secs(2);
+/// ... and in this time when all of them are about strangers.
+pub const STRANGERS_WAIT: Duration = Duration::from_secs(10);
+/// Rows about refused requests in one such write; the rest is only counted.
+pub const REFUSALS_PER_WRITE_MAX: usize = 64;
 /// Bytes of an unreadable body that are kept with its problem.
 pub const EVIDENCE_BYTES_MAX: usize = 2 * 1024;
 /// Refused requests kept in the file, oldest gone first.
@@ -69,6 +75,8 @@ pub const WAL_PAGES_MAX: i32 = 4_000;
 pub const WRITER_FAILING_MAX: Duration = Duration::from_secs(60);
 /// Pause between two attempts to open the file again.
 pub const REOPEN_PAUSE: Duration = Duration::from_millis(250);
+/// How long the writer waits for SQLite's locks, which only an admin's own program could hold.
+pub const WRITER_BUSY_WAIT: Duration = Duration::from_millis(500);
 /// How long a reader waits for SQLite's locks.
 pub const READER_BUSY_WAIT: Duration = Duration::from_secs(5);
 /// Stack of the writer's and the drain's thread.
@@ -92,29 +100,35 @@ pub const FETCHES_AT_ONCE: usize = 2;
 pub const DUE_ROWS_MAX: u32 = 64;
 /// The same listing read again when it did not agree with its own count.
 pub const LISTING_ROUNDS_MAX: u32 = 3;
-/// Pages of one listing: 1,000 objects each, ten million objects.
-pub const LISTING_PAGES_MAX: u32 = 10_000;
+/// Pages of one listing, of 1,000 objects at best.
+pub const LISTING_PAGES_MAX: u32 = 1_000;
 /// Objects written in one transaction, so that an append waits for few of them.
 pub const STORE_OBJECTS_MAX: usize = 200;
 /// Bytes of objects written in one transaction.
 pub const STORE_BYTES_MAX: usize = 512 * 1024;
 /// The longest wait the drain ever sets. A stored `due_at` further away than this comes from a wrong clock and is due now.
-pub const LONGEST_WAIT: Duration = Duration::from_secs(32 * 24 * 3600);
-/// First pause after the API's edge throttled us, when it names none (webhooks.md: more than 80 requests in 30 s).
+pub const LONGEST_WAIT: Duration = Duration::from_secs(35 * 24 * 3600);
+/// First pause after the API's edge throttled us, when it names none (docs/belvo.md, Errors: over 80 requests in 30 s).
 pub const THROTTLED_WAIT: Duration = Duration::from_secs(30);
 /// Between two tries while the API refuses our keys.
 pub const CREDENTIALS_WAIT: Duration = Duration::from_secs(15 * 60);
 /// A `Retry-After` is obeyed up to this.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
-/// Between two looks at the file when a read failed.
-pub const READ_FAILED_WAIT: Duration = Duration::from_secs(1);
+/// Until the next look at the file when it could not be read or written; doubled each time ...
+pub const FILE_FAILED_WAIT: Duration = Duration::from_secs(1);
+/// ... up to this.
+pub const FILE_FAILED_WAIT_MAX: Duration = Duration::from_secs(300);
 
 // The API client.
 
-/// Objects asked for in one page; Belvo clamps to 1000 (api.md section 2).
+/// Objects asked for in one page; Belvo clamps to 1000 (docs/belvo.md, Lists).
 pub const PAGE_SIZE_MAX: u32 = 1_000;
 /// One answer of the API; larger pages are asked for again with fewer objects.
 pub const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// An id of an object; what is longer is none.
+pub const ID_BYTES_MAX: usize = 200;
+/// An answer's head, and the buffer its body is read through.
+pub const ANSWER_HEAD_BYTES_MAX: usize = 64 * 1024;
 /// TCP connect to the API.
 pub const CONNECT_WAIT: Duration = Duration::from_secs(10);
 /// One request to the API, from its first byte to the last byte of the answer.

@@ -77,8 +77,8 @@ pub enum Notice {
     },
     /// A request or connection was refused.
     Refused(Refused),
-    /// The listener itself is in trouble, for example out of descriptors.
-    Listener(String),
+    /// The process itself is in trouble, for example out of descriptors.
+    Trouble(String),
 }
 
 /// A refusal as it is written down: without the body, but for a few bytes of one that could not be read.

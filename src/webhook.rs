@@ -84,7 +84,7 @@ impl fmt::Display for Seq {
     }
 }
 
-/// The fields every data webhook has or may have (webhooks.md section 2), each `None` when it is missing, null or not a
+/// The fields every data webhook has or may have (docs/belvo.md, Payload), each `None` when it is missing, null or not a
 /// string. Belvo may add, reorder and lengthen fields, so nothing else is required and no length is assumed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Envelope {
@@ -128,8 +128,8 @@ impl Envelope {
     }
 }
 
-/// The request id in bytes that may not be JSON: Belvo asks for it in the answer to a malformed body (webhooks.md
-/// section 1). At most 64 letters, digits and dashes, so that it can be put into JSON as it is.
+/// The request id in bytes that may not be JSON: Belvo asks for it in the answer to a malformed body (docs/belvo.md,
+/// Delivery). At most 64 letters, digits and dashes, so that it can be put into JSON as it is.
 pub fn request_id_in(bytes: &[u8]) -> Option<&str> {
     const KEY: &[u8] = b"\"request_id\"";
     let after = bytes.windows(KEY.len()).position(|window| window == KEY)? + KEY.len();

@@ -81,12 +81,13 @@ fn put_views(transaction: &Transaction<'_>, views: Views) -> rusqlite::Result<()
     if found.as_ref() == Some(&wanted) {
         return Ok(());
     }
-    let names: Vec<String> = transaction
-        .prepare("SELECT name FROM sqlite_schema WHERE type = 'view'")?
-        .query_map([], |row| row.get(0))?
-        .collect::<rusqlite::Result<_>>()?;
-    for name in names {
-        transaction.execute_batch(&format!("DROP VIEW \"{}\"", name.replace('"', "\"\"")))?;
+    // Only ours: an admin may have made views of their own.
+    for name in views
+        .0
+        .lines()
+        .filter_map(|line| line.strip_prefix("CREATE VIEW ")?.split(' ').next())
+    {
+        transaction.execute_batch(&format!("DROP VIEW IF EXISTS {name}"))?;
     }
     transaction.execute_batch(views.0)?;
     transaction.execute("INSERT OR REPLACE INTO meta VALUES ('views', ?1)", [wanted])?;

@@ -8,6 +8,7 @@
 //!    `NORMAL` can lose a committed row in a power cut.
 //! 3. A file is never half migrated: one immediate transaction a migration, the version in the same one.
 
+mod connection;
 mod migrations;
 mod writer;
 
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use thiserror::Error;
 
-use crate::limits::READER_BUSY_WAIT;
+use crate::limits::{READER_BUSY_WAIT, WRITER_BUSY_WAIT};
 
 pub use migrations::{LATEST, Views};
 pub use writer::{Committed, WriteError, Writer, WriterFailed};
@@ -160,7 +161,7 @@ pub fn open_writer(directory: &StateDirectory, views: Views) -> Result<Connectio
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )
     .map_err(sqlite)?;
-    connection.busy_timeout(READER_BUSY_WAIT).map_err(sqlite)?;
+    connection.busy_timeout(WRITER_BUSY_WAIT).map_err(sqlite)?;
     for (pragma, value, wanted) in [
         ("journal_mode", "WAL", "wal"),
         ("synchronous", "FULL", "2"),
@@ -180,7 +181,16 @@ pub fn open_writer(directory: &StateDirectory, views: Views) -> Result<Connectio
         }
     }
     migrations::run(&mut connection, &path, views)?;
+    // A reader may keep it from starting over; that matters only after a failed write.
+    start_wal_over(&connection).map_err(sqlite)?;
     Ok(connection)
+}
+
+/// Copies the whole WAL into the file, syncs both, and starts the WAL over; says whether readers let it.
+fn start_wal_over(connection: &Connection) -> rusqlite::Result<bool> {
+    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
+        Ok(row.get::<_, i64>(0)? == 0)
+    })
 }
 
 /// Makes the file where there is none, for its owner to write and its group to read whatever the umask; SQLite gives

@@ -6,24 +6,22 @@
 //! without a sync of its own (`synchronous=NORMAL`); the next append's sync, or a checkpoint, covers it, and a power cut
 //! can only take a whole suffix of them: the WAL is one sequence.
 //!
-//! A failure is answered to whoever waits; the connection is dropped and opened afresh, because one that was opened
-//! while the file system was read-only stays read-only for ever. When that keeps failing the thread ends, and the
-//! process with it.
+//! A failure is answered to whoever waits. When nothing could be written for long the thread ends, and the process with
+//! it.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicI32, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+use rusqlite::{Connection, ErrorCode, Transaction};
 use thiserror::Error;
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, oneshot, watch};
 
-use super::{StateDirectory, Views, open_writer, pragma_text};
+use super::connection::{Durability, Ended, Ran, WriteConnection};
+use super::{StateDirectory, Views};
 use crate::limits::{
-    APPENDS_PER_COMMIT_MAX, APPENDS_QUEUED_MAX, CHANGES_QUEUED_MAX, GATHER_WAIT_MAX, REOPEN_PAUSE,
+    APPENDS_PER_COMMIT_MAX, APPENDS_QUEUED_MAX, CHANGES_QUEUED_MAX, GATHER_WAIT_MAX,
     THREAD_STACK_BYTES, WAL_PAGES_IDLE_MAX, WAL_PAGES_MAX, WRITER_FAILING_MAX,
 };
 
@@ -48,6 +46,28 @@ pub enum WriteError {
     /// SQLite or the disk said no.
     #[error("{0}")]
     Database(String),
+}
+
+impl WriteError {
+    /// What SQLite said, with the next step where there is one.
+    pub(super) fn storage(error: &rusqlite::Error) -> Self {
+        let next_step = match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => "; make room on the file system of the state directory",
+            Some(ErrorCode::ReadOnly) => {
+                "; the file system has become read-only, its card may be failing: see dmesg"
+            }
+            Some(ErrorCode::SystemIoFailure) => "; the card may be failing: see dmesg",
+            Some(ErrorCode::DatabaseBusy) => "; another program holds the file: close it",
+            _ => "",
+        };
+        Self::Database(format!("{error}{next_step}"))
+    }
+}
+
+impl From<rusqlite::Error> for WriteError {
+    fn from(error: rusqlite::Error) -> Self {
+        Self::storage(&error)
+    }
 }
 
 /// Why the writer thread gave up.
@@ -80,7 +100,7 @@ struct Shared {
     queues: Mutex<Queues>,
     work: Condvar,
     room: Notify,
-    file: PathBuf,
+    appended: watch::Sender<()>,
 }
 
 #[derive(Default)]
@@ -105,41 +125,7 @@ impl std::fmt::Debug for Queues {
 /// One piece of work, in two steps: run inside a transaction, then told how the commit went.
 trait Job: Send {
     fn run(&mut self, transaction: &Transaction<'_>) -> Ran;
-    fn finish(self: Box<Self>, committed: Result<Instant, WriteError>);
-}
-
-/// How a piece of work went inside its transaction.
-enum Ran {
-    Well,
-    /// The work itself was wrong, for example against a constraint. The connection is as good as before.
-    Refused,
-    /// The storage failed under it.
-    Broken(WriteError),
-}
-
-impl Ran {
-    fn from_error(error: &rusqlite::Error) -> Self {
-        let storage = matches!(
-            error.sqlite_error_code(),
-            Some(
-                ErrorCode::SystemIoFailure
-                    | ErrorCode::DiskFull
-                    | ErrorCode::CannotOpen
-                    | ErrorCode::ReadOnly
-                    | ErrorCode::DatabaseCorrupt
-                    | ErrorCode::NotADatabase
-                    | ErrorCode::OutOfMemory
-                    | ErrorCode::DatabaseBusy
-                    | ErrorCode::DatabaseLocked
-                    | ErrorCode::FileLockingProtocolFailed
-            )
-        );
-        if storage {
-            Self::Broken(WriteError::Database(error.to_string()))
-        } else {
-            Self::Refused
-        }
-    }
+    fn finish(self: Box<Self>, committed: &Result<Ended, WriteError>);
 }
 
 struct Task<F, T> {
@@ -163,11 +149,11 @@ where
         ran
     }
 
-    fn finish(self: Box<Self>, committed: Result<Instant, WriteError>) {
+    fn finish(self: Box<Self>, committed: &Result<Ended, WriteError>) {
         let answer = match (committed, self.value) {
-            (Ok(at), Some(Ok(value))) => Ok(Committed { value, at }),
-            (_, Some(Err(error))) => Err(WriteError::Database(error.to_string())),
-            (Err(error), _) => Err(error),
+            (_, Some(Err(error))) => Err(WriteError::storage(&error)),
+            (Ok(Ended { at, .. }), Some(Ok(value))) => Ok(Committed { value, at: *at }),
+            (Err(error), _) => Err(error.clone()),
             (Ok(_), None) => Err(WriteError::Ended),
         };
         // Nobody waits any more when its 503 was sent already; the row stays, and Belvo repeats the delivery.
@@ -189,13 +175,12 @@ impl Writer {
             queues: Mutex::default(),
             work: Condvar::new(),
             room: Notify::new(),
-            file: directory.file(),
+            appended: watch::Sender::new(()),
         });
         let (ended, end) = oneshot::channel();
         let thread = Thread {
             shared: Arc::clone(&shared),
-            directory,
-            views,
+            connection: WriteConnection::new(directory, views, connection),
             pace: Pace::default(),
         };
         thread::Builder::new()
@@ -203,9 +188,8 @@ impl Writer {
             .stack_size(THREAD_STACK_BYTES)
             .spawn(move || {
                 let guard = EndGuard(Arc::clone(&thread.shared));
-                let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                    thread.run(connection)
-                }));
+                let outcome =
+                    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| thread.run()));
                 drop(guard);
                 drop(ended.send(outcome.unwrap_or(Err(WriterFailed::Panicked))));
             })
@@ -284,9 +268,9 @@ impl Writer {
         self.shared.work.notify_one();
     }
 
-    /// The file that is written.
-    pub fn file(&self) -> &std::path::Path {
-        &self.shared.file
+    /// Tells, from now on, when appends were committed, also those that nobody waits for any more.
+    pub fn watch_appends(&self) -> watch::Receiver<()> {
+        self.shared.appended.subscribe()
     }
 }
 
@@ -330,7 +314,7 @@ impl Drop for EndGuard {
 }
 
 /// How long a commit may be held back for appends that are about to come: those that were answered together will, on
-/// kept connections, ask again together. A lone request never waits.
+/// kept connections, ask again together. A lone request waits once after a burst, and never otherwise.
 #[derive(Debug, Default)]
 struct Pace {
     expected: usize,
@@ -349,8 +333,7 @@ impl Pace {
 
 struct Thread {
     shared: Arc<Shared>,
-    directory: StateDirectory,
-    views: Views,
+    connection: WriteConnection,
     pace: Pace,
 }
 
@@ -363,26 +346,25 @@ enum Turn {
 }
 
 impl Thread {
-    fn run(mut self, connection: Connection) -> Result<(), WriterFailed> {
-        let mut database = Database::new(connection);
+    fn run(mut self) -> Result<(), WriterFailed> {
         let mut failing_since: Option<Instant> = None;
         let mut change_next = false;
         loop {
-            let outcome = match self.next(change_next, database.wal_pages()) {
+            let outcome = match self.next(change_next) {
                 Turn::Closed => return Ok(()),
-                Turn::Idle => database.checkpoint().map_err(WriteError::from),
+                Turn::Idle => self.connection.checkpoint().map(|()| true),
                 Turn::Appends(jobs) => {
                     change_next = true;
-                    self.commit_appends(&mut database, jobs)
+                    self.appends(jobs)
                 }
                 Turn::Change(job) => {
                     change_next = false;
                     self.shared.room.notify_waiters();
-                    database.commit(vec![job], Durability::Relaxed).map(drop)
+                    self.commit(vec![job], Durability::Relaxed)
                 }
             };
             match outcome {
-                Ok(()) => failing_since = None,
+                Ok(wrote) => failing_since = failing_since.filter(|_| !wrote),
                 Err(error) => {
                     let since = *failing_since.get_or_insert_with(Instant::now);
                     if since.elapsed() >= WRITER_FAILING_MAX {
@@ -390,17 +372,17 @@ impl Thread {
                             last: error.to_string(),
                         });
                     }
-                    database.reopen(&self.directory, self.views);
                 }
-            }
-            if database.wal_pages() >= WAL_PAGES_MAX && database.checkpoint().is_err() {
-                database.reopen(&self.directory, self.views);
             }
         }
     }
 
     /// Waits for work. Appends first, unless it is a change's turn; a checkpoint when nobody waits and it is worth it.
-    fn next(&mut self, change_next: bool, wal_pages: i32) -> Turn {
+    fn next(&mut self, change_next: bool) -> Turn {
+        let wal_pages = self.connection.wal_pages();
+        if wal_pages >= WAL_PAGES_MAX {
+            return Turn::Idle;
+        }
         let mut queues = self.shared.lock();
         loop {
             if change_next && let Some(job) = queues.changes.pop_front() {
@@ -446,160 +428,40 @@ impl Thread {
         queues.appends.drain(..count).collect()
     }
 
-    fn commit_appends(
-        &mut self,
-        database: &mut Database,
-        jobs: Vec<Box<dyn Job>>,
-    ) -> Result<(), WriteError> {
+    fn appends(&mut self, jobs: Vec<Box<dyn Job>>) -> Result<bool, WriteError> {
         let count = jobs.len();
         let began = Instant::now();
-        let outcome = database.commit(jobs, Durability::Synced);
+        let outcome = self.commit(jobs, Durability::Synced);
         self.pace.last_commit = began.elapsed();
         self.pace.expected = count + self.shared.lock().appends.len();
+        if outcome.is_ok() {
+            self.shared.appended.send_replace(());
+        }
         outcome
     }
-}
 
-/// Whether a commit waits for the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Durability {
-    Synced,
-    Relaxed,
-}
-
-impl Durability {
-    /// The value of `PRAGMA synchronous`, and as it is read back.
-    fn pragma(self) -> (&'static str, &'static str) {
-        match self {
-            Self::Synced => ("FULL", "2"),
-            Self::Relaxed => ("NORMAL", "1"),
-        }
-    }
-}
-
-/// The write connection, or none while it could not be opened again.
-struct Database {
-    connection: Option<Connection>,
-    /// Why there is none.
-    trouble: String,
-    durability: Durability,
-    wal_pages: Arc<AtomicI32>,
-}
-
-impl From<rusqlite::Error> for WriteError {
-    fn from(error: rusqlite::Error) -> Self {
-        Self::Database(error.to_string())
-    }
-}
-
-impl Database {
-    fn new(connection: Connection) -> Self {
-        let mut database = Self {
-            connection: None,
-            trouble: String::new(),
-            durability: Durability::Synced,
-            wal_pages: Arc::default(),
-        };
-        database.take(connection);
-        database
-    }
-
-    fn take(&mut self, mut connection: Connection) {
-        let pages = Arc::clone(&self.wal_pages);
-        // Replaces SQLite's automatic checkpoint, which would run on the commit path.
-        let hooked = connection.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, count| {
-            pages.store(count, Ordering::Relaxed);
-            Ok(())
-        }));
-        self.durability = Durability::Synced;
-        self.connection = hooked.is_ok().then_some(connection);
-    }
-
-    fn wal_pages(&self) -> i32 {
-        self.wal_pages.load(Ordering::Relaxed)
-    }
-
-    fn reopen(&mut self, directory: &StateDirectory, views: Views) {
-        self.connection = None;
-        self.wal_pages.store(0, Ordering::Relaxed);
-        match open_writer(directory, views) {
-            Ok(connection) => self.take(connection),
-            Err(error) => {
-                self.trouble = error.to_string();
-                thread::sleep(REOPEN_PAUSE);
-            }
-        }
-    }
-
-    /// Runs the jobs in one transaction and answers each. A job that failed alone does not fail the others.
+    /// Runs the jobs in one transaction and answers each; says whether anything was written. A job that was refused alone
+    /// does not fail the others: each is one statement then, which SQLite has undone.
     fn commit(
         &mut self,
         mut jobs: Vec<Box<dyn Job>>,
         durability: Durability,
-    ) -> Result<(), WriteError> {
-        let outcome = self.transact(&mut jobs, durability);
-        for job in jobs {
-            job.finish(outcome.clone());
-        }
-        outcome.map(drop)
-    }
-
-    fn transact(
-        &mut self,
-        jobs: &mut [Box<dyn Job>],
-        durability: Durability,
-    ) -> Result<Instant, WriteError> {
-        self.set_durability(durability)?;
-        let connection = self
-            .connection
-            .as_mut()
-            .ok_or_else(|| WriteError::Database(self.trouble.clone()))?;
-        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let alone = jobs.len() == 1;
-        for job in jobs.iter_mut() {
-            match job.run(&transaction) {
-                // The transaction may be gone already, so nobody in it may be told that it was kept.
-                Ran::Broken(error) => return Err(error),
-                // Work that shares its transaction is one statement, which SQLite has undone; other work is undone here.
-                Ran::Refused if alone => {
-                    transaction.rollback()?;
-                    return Ok(Instant::now());
+    ) -> Result<bool, WriteError> {
+        let outcome = self.connection.transact(durability, |transaction| {
+            let alone = jobs.len() == 1;
+            for job in &mut jobs {
+                match job.run(transaction) {
+                    Ran::Refused if alone => return Ran::Refused,
+                    Ran::Refused | Ran::Well => {}
+                    // The transaction may be gone already, so nobody in it may be told that it was kept.
+                    broken @ Ran::Broken(_) => return broken,
                 }
-                Ran::Refused | Ran::Well => {}
             }
+            Ran::Well
+        });
+        for job in jobs {
+            job.finish(&outcome);
         }
-        transaction.commit()?;
-        Ok(Instant::now())
-    }
-
-    /// Makes the next commit wait for the disk, or not, and reads back that it will.
-    fn set_durability(&mut self, durability: Durability) -> Result<(), WriteError> {
-        let Some(connection) = self
-            .connection
-            .as_ref()
-            .filter(|_| self.durability != durability)
-        else {
-            return Ok(());
-        };
-        let (value, expected) = durability.pragma();
-        connection.pragma_update(None, "synchronous", value)?;
-        let found = pragma_text(connection, "synchronous")?;
-        if found != expected {
-            return Err(WriteError::Database(format!(
-                "synchronous is {found} after it was set to {value}"
-            )));
-        }
-        self.durability = durability;
-        Ok(())
-    }
-
-    /// Copies the WAL into the file as far as readers allow, so that it can start over.
-    fn checkpoint(&mut self) -> rusqlite::Result<()> {
-        let Some(connection) = self.connection.as_ref() else {
-            return Ok(());
-        };
-        connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
-        self.wal_pages.store(0, Ordering::Relaxed);
-        Ok(())
+        outcome.map(|ended| ended.wrote)
     }
 }

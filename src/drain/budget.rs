@@ -1,6 +1,6 @@
 //! The request budget: one token bucket for the whole process, so that Belvo is never hammered. Knows no requests.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -17,29 +17,50 @@ pub struct Budget {
 struct Bucket {
     tokens: f64,
     filled: Instant,
+    paused_until: Instant,
 }
 
 impl Budget {
     /// A full bucket of `burst` requests that refills at `per_second`; both are taken as at least a little above nothing.
     pub fn new(per_second: f64, burst: u32) -> Self {
-        let burst = f64::from(burst.max(1));
+        let (burst, now) = (f64::from(burst.max(1)), Instant::now());
         Self {
             per_second: per_second.max(0.01),
             burst,
             bucket: Mutex::new(Bucket {
                 tokens: burst,
-                filled: Instant::now(),
+                filled: now,
+                paused_until: now,
             }),
         }
     }
 
-    /// Waits for a token and takes it. Whoever waits has its token reserved, so waiters are served in order.
+    /// Waits for the end of a pause and for a token, and takes it. Whoever waits has its token reserved, so waiters are
+    /// served in order.
     pub async fn take(&self) {
         tokio::time::sleep(self.reserve(Instant::now())).await;
+        while self.paused_until() > Instant::now() {
+            tokio::time::sleep_until(self.paused_until()).await;
+        }
+    }
+
+    /// Lets nobody through for this long, also those who wait already.
+    pub fn pause(&self, wait: Duration) {
+        let mut bucket = self.lock();
+        bucket.paused_until = bucket.paused_until.max(Instant::now() + wait);
+    }
+
+    /// When the last pause ends or has ended.
+    pub fn paused_until(&self) -> Instant {
+        self.lock().paused_until
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Bucket> {
+        self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn reserve(&self, now: Instant) -> Duration {
-        let mut bucket = self.bucket.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut bucket = self.lock();
         let refilled = now.saturating_duration_since(bucket.filled).as_secs_f64() * self.per_second;
         bucket.tokens = (bucket.tokens + refilled).min(self.burst) - 1.0;
         bucket.filled = now;

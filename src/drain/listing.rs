@@ -6,6 +6,7 @@
 //! times, until they agree. Every read is an upsert by id, so reading again does no harm.
 
 use std::collections::HashSet;
+use std::hash::{BuildHasher, RandomState};
 use std::mem;
 use std::sync::Arc;
 
@@ -67,7 +68,9 @@ pub enum Failed {
 /// What one round has seen so far.
 #[derive(Debug, Default)]
 struct Round {
-    ids: HashSet<String>,
+    /// Hashes of the distinct ids: a million of them must fit into the memory of a small box.
+    ids: HashSet<u64>,
+    hasher: RandomState,
     without_id: u64,
     counts: HashSet<u64>,
     cut_short: bool,
@@ -87,7 +90,7 @@ impl<A: Api> Listing<A> {
     /// # Errors
     /// When the API or the file failed; what was stored until then stays, and the work stays pending.
     pub async fn run(&self) -> Result<Done, Failed> {
-        let started_at = self.clock.now();
+        let started_at = self.clock.wall();
         let mut page_size = self.resource.page_size;
         let mut done = Done {
             found: 0,
@@ -118,7 +121,7 @@ impl<A: Api> Listing<A> {
             }
             done.tally = done
                 .tally
-                .plus(self.store.put(last, self.clock.now()).await?);
+                .plus(self.store.put(last, self.clock.wall()).await?);
         }
     }
 
@@ -149,12 +152,12 @@ impl<A: Api> Listing<A> {
             round.without_id += page.without_id;
             round
                 .ids
-                .extend(page.items().map(|item| item.id.to_owned()));
+                .extend(page.items().map(|item| round.hasher.hash_one(item.id)));
             self.store_all_but_the_last(&mut held, &page, done).await?;
             if !page.more {
                 return Ok(held);
             }
-            if page.items().len() == 0 {
+            if page.items().len() == 0 && page.without_id == 0 {
                 round.cut_short = true;
                 return Ok(held);
             }
@@ -182,7 +185,7 @@ impl<A: Api> Listing<A> {
             if held.len() >= STORE_OBJECTS_MAX || bytes >= STORE_BYTES_MAX {
                 done.tally = done
                     .tally
-                    .plus(self.store.put(mem::take(held), self.clock.now()).await?);
+                    .plus(self.store.put(mem::take(held), self.clock.wall()).await?);
                 bytes = 0;
             }
             bytes += item.body.len();
@@ -205,22 +208,28 @@ impl<A: Api> Listing<A> {
         done: Done,
         started_at: UnixMs,
     ) -> Result<Tally, Failed> {
-        let (now, met, found, before) = (self.clock.now(), self.wanted, done.found, done.tally);
+        let (finished_at, due_at) = (self.clock.wall(), self.clock.now());
+        let (met, found, before, problems) =
+            (self.wanted, done.found, done.tally, self.problems(round));
         let settle = move |work: Work, tally: Tally| {
             let changed = before.plus(tally).written();
-            work.fetched(
-                met,
-                Fetch {
-                    started_at,
-                    finished_at: now,
-                    found,
-                    changed,
-                },
+            (
+                work.fetched(
+                    met,
+                    Fetch {
+                        started_at,
+                        finished_at,
+                        found,
+                        changed,
+                    },
+                    due_at,
+                ),
+                problems,
             )
         };
         let tally = self
             .store
-            .finish(last, self.key.clone(), now, settle, self.problems(round))
+            .finish(last, self.key.clone(), finished_at, settle)
             .await?;
         Ok(before.plus(tally))
     }
@@ -230,6 +239,8 @@ impl<A: Api> Listing<A> {
         let subject = subject(&self.key);
         let mut changes = vec![
             Change::Close(Kind::ApiKeysRefused, String::new()),
+            Change::Close(Kind::ApiUnreachable, String::new()),
+            Change::Close(Kind::FetchDelayed, subject.clone()),
             Change::Close(Kind::FetchFailed, subject.clone()),
             Change::Close(Kind::LinkBlocked, subject.clone()),
         ];

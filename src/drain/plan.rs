@@ -16,6 +16,8 @@ pub struct Planned {
     pub action: Action,
     /// What is to be fetched.
     pub wish: Option<Key>,
+    /// Who sent it, and passed the authorization with it; nobody for a probe, which may come without.
+    pub authorized: Option<String>,
     /// An earlier row with the same id and bytes; planned all the same.
     pub duplicate_of: Option<Seq>,
 }
@@ -43,7 +45,7 @@ impl Action {
 }
 
 /// Decides about one row.
-pub fn plan(seq: Seq, body: &str) -> Planned {
+pub fn plan(seq: Seq, peer: &str, body: &str) -> Planned {
     let envelope = Envelope::parse(body).unwrap_or_default();
     let wish = wish(&envelope);
     let action = match &wish {
@@ -56,6 +58,7 @@ pub fn plan(seq: Seq, body: &str) -> Planned {
         envelope,
         action,
         wish,
+        authorized: (!body.is_empty()).then(|| peer.to_owned()),
         duplicate_of: None,
     }
 }
@@ -85,6 +88,7 @@ mod tests {
     fn planned(kind: &str, code: &str, link: &str) -> Planned {
         plan(
             Seq(1),
+            "127.0.0.1",
             &format!(r#"{{"webhook_type":"{kind}","webhook_code":"{code}","link_id":"{link}"}}"#),
         )
     }
@@ -118,13 +122,13 @@ mod tests {
 
     #[test]
     fn an_empty_body_is_a_probe() {
-        assert_eq!(plan(Seq(1), "").action, Action::Probe);
+        assert_eq!(plan(Seq(1), "127.0.0.1", "").action, Action::Probe);
     }
 
     proptest! {
         #[test]
         fn planning_never_fails_whatever_was_journalled(body in any::<String>()) {
-            let planned = plan(Seq(1), &body);
+            let planned = plan(Seq(1), "127.0.0.1", &body);
             prop_assert_eq!(planned.action == Action::Fetch, planned.wish.is_some());
         }
     }

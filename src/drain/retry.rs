@@ -16,7 +16,7 @@ pub enum Next {
     Link,
 }
 
-/// Belvo's own retry rule: five tries, from three seconds, doubling (api.md section 6).
+/// Belvo's own retry rule: five tries, from three seconds, doubling (docs/belvo.md, Errors).
 const SCHEDULE_SECS: [u64; 5] = [3, 6, 12, 24, 48];
 /// After that there will be no second webhook, so the work is never dropped: from two minutes, doubling, to two hours.
 const SLOW_LANE_SECS: u64 = 120;
@@ -32,9 +32,8 @@ pub fn next(class: Class, attempts: u32, retry_after: Option<Duration>, spread: 
     let wait = match class {
         Class::Permanent => return Next::Failed,
         Class::Link => return Next::Link,
-        Class::Throttled => {
-            THROTTLED_WAIT.max(retry_after.unwrap_or_default().min(RETRY_AFTER_MAX))
-        }
+        Class::Throttled => doubled(THROTTLED_WAIT.as_secs(), attempts.saturating_sub(1))
+            .max(retry_after.unwrap_or_default().min(RETRY_AFTER_MAX)),
         Class::Credentials => CREDENTIALS_WAIT,
         Class::Parked => Duration::from_secs(PARKED_SECS),
         Class::Slow => Duration::from_secs(BANK_AWAY_SECS),
@@ -116,7 +115,7 @@ mod tests {
             let classes = [Class::Temporary, Class::Busy, Class::Slow, Class::Throttled, Class::Credentials, Class::Parked];
             let spread = if spread.is_nan() { 0.0 } else { spread };
             if let Next::Wait(wait) = next(classes[class], attempts, after.map(Duration::from_secs), spread) {
-                prop_assert!(wait >= Duration::from_secs(3) && wait <= crate::limits::LONGEST_WAIT.mul_f64(1.1));
+                prop_assert!(wait >= Duration::from_secs(3) && wait <= crate::limits::LONGEST_WAIT);
             }
         }
     }

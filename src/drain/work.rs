@@ -150,13 +150,13 @@ impl Work {
 
     /// Everything the webhooks up to `met` asked for is stored. What was wished meanwhile stays due.
     #[must_use]
-    pub fn fetched(mut self, met: Seq, fetch: Fetch) -> Self {
+    pub fn fetched(mut self, met: Seq, fetch: Fetch, now: UnixMs) -> Self {
         self.fetched = self.fetched.max(met);
         self.attempts = 0;
         self.last_failure = None;
         self.blocked_by = None;
         self.last_fetch = Some(fetch);
-        self.due_at = self.is_pending().then_some(fetch.finished_at);
+        self.due_at = self.is_pending().then_some(now);
         if self.is_pending() {
             self.asked = Seq(met.0 + 1).max(self.asked).min(self.wanted);
         }
@@ -230,13 +230,13 @@ mod tests {
 
     #[test]
     fn a_met_wish_is_not_pending() {
-        let work = new().fetched(Seq(5), fetch(NOW));
+        let work = new().fetched(Seq(5), fetch(NOW), NOW);
         assert!(!work.is_pending() && !work.is_due(NOW) && work.due_at.is_none());
     }
 
     #[test]
     fn a_wish_that_came_during_the_fetch_stays_due() {
-        let work = new().wished(Seq(9), NOW).fetched(Seq(5), fetch(NOW));
+        let work = new().wished(Seq(9), NOW).fetched(Seq(5), fetch(NOW), NOW);
         assert!(work.is_due(NOW));
         assert_eq!((work.asked, work.wanted), (Seq(6), Seq(9)));
     }
@@ -245,7 +245,7 @@ mod tests {
     fn a_temporary_failure_is_due_later_and_a_success_forgets_it() {
         let work = fail(new(), Class::Temporary);
         assert!(!work.is_due(NOW) && work.is_due(NOW.plus(Duration::from_secs(3))));
-        assert_eq!(work.fetched(Seq(5), fetch(NOW)).attempts, 0);
+        assert_eq!(work.fetched(Seq(5), fetch(NOW), NOW).attempts, 0);
     }
 
     #[test]
@@ -302,7 +302,7 @@ mod tests {
                 now = now.plus(Duration::from_secs(7));
                 work = match step {
                     0 => { seq += 1; work.wished(Seq(seq), now) }
-                    1 => { let met = work.wanted; work.fetched(met, fetch(now)) }
+                    1 => { let met = work.wanted; work.fetched(met, fetch(now), now) }
                     _ => fail(work, classes[class]),
                 };
                 prop_assert!(!work.is_pending() || work.due_at.is_some() || work.blocked_by.is_some());

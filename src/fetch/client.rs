@@ -22,7 +22,10 @@ use thiserror::Error as ThisError;
 
 use super::error::code_and_request_id;
 use super::{Api, Cause, Error, Page, Query};
-use crate::limits::{ANSWER_BYTES_MAX, CONNECT_WAIT, CONNECTION_IDLE, REQUEST_WAIT};
+use crate::limits::{
+    ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, CONNECT_WAIT, CONNECTION_IDLE, FETCHES_AT_ONCE,
+    REQUEST_WAIT,
+};
 use crate::system::files::{self, ReadError};
 use crate::system::secret::Secret;
 use crate::system::tls::provider;
@@ -123,8 +126,8 @@ impl Client {
         let pool = Pool::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(CONNECTION_IDLE)
-            .pool_max_idle_per_host(2)
-            .http1_max_buf_size(64 * 1024)
+            .pool_max_idle_per_host(FETCHES_AT_ONCE)
+            .http1_max_buf_size(ANSWER_HEAD_BYTES_MAX)
             .build(builder.enable_http1().wrap_connector(tcp));
         let base = target.base_url.to_string().trim_end_matches('/').to_owned();
         Ok(Self {

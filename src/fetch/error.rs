@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
-/// What kind of trouble an error is, which decides what happens next (api.md section 6).
+/// What kind of trouble an error is, which decides what happens next (docs/belvo.md, Errors).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// Belvo's side or the network: on Belvo's schedule, then in the slow lane.
@@ -142,7 +142,7 @@ impl Error {
     }
 }
 
-/// Codes that decide whatever the status (api.md section 6).
+/// Codes that decide whatever the status (docs/belvo.md, Errors).
 fn class_of_code(code: &str) -> Option<Class> {
     Some(match code {
         "too_many_sessions" => Class::Busy,

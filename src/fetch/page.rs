@@ -7,8 +7,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 
-/// Ids longer than this are not ids.
-const ID_BYTES_MAX: usize = 200;
+use crate::limits::ID_BYTES_MAX;
 
 /// A page of objects.
 #[derive(Debug)]

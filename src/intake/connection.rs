@@ -97,20 +97,20 @@ where
         }
     };
     if let Err(error) = &ended {
-        report(&intake, peer, error);
+        report(&intake, peer, error, state.is_between_requests());
     }
     let unread = ended.is_err() || state.afterwards() == Afterwards::Unread;
     end(connection.into_parts().io.into_inner().stream, unread).await;
 }
 
-/// What hyper refused by itself. A peer that went away between two requests is nobody's concern.
-fn report(intake: &Intake, peer: Peer, error: &hyper::Error) {
+/// What hyper refused by itself. A peer that went away or fell silent between two requests is nobody's concern.
+fn report(intake: &Intake, peer: Peer, error: &hyper::Error, between_requests: bool) {
     let status = match error {
         error if error.is_parse_too_large() => Some(431),
         error if error.is_parse() => Some(400),
         _ => None,
     };
-    if status.is_some() || error.is_timeout() {
+    if status.is_some() || (error.is_timeout() && !between_requests) {
         intake.refused(peer, Reason::Head, status, Some(error.to_string()), None);
     }
 }
@@ -161,6 +161,10 @@ impl State {
         self.with(|state| {
             state.began.get_or_insert_with(Instant::now);
         });
+    }
+
+    fn is_between_requests(&self) -> bool {
+        self.with(|state| state.began.is_none())
     }
 
     fn answered(&self, afterwards: Afterwards) {

@@ -22,7 +22,7 @@ use crate::system::stop::Stop;
 /// An address that cannot be listened on.
 #[derive(Debug, Error)]
 #[error(
-    "cannot listen on {address}: {source}; is another program using it, is it an address of this machine, and may this user bind its port?"
+    "cannot listen on {address}: {source}; is another program using it, is it an address of this machine, and may this user bind its port? ([::] listens on IPv4 as well)"
 )]
 pub struct BindError {
     address: SocketAddr,
@@ -158,12 +158,12 @@ impl Door {
         }
     }
 
-    /// A peer that went away while it waited: go on. Out of descriptors or memory: wait, go on. Anything else: end.
+    /// A peer that went away while it waited: go on. A listener that is none any more: end. Anything else, such as too few
+    /// descriptors or memory, or a network that is down (accept(2) passes those on): wait, go on.
     async fn troubled(&mut self, error: io::Error) -> io::Result<()> {
-        const ENOMEM: i32 = 12;
-        const ENFILE: i32 = 23;
-        const EMFILE: i32 = 24;
-        const ENOBUFS: i32 = 105;
+        const EBADF: i32 = 9;
+        const EINVAL: i32 = 22;
+        const ENOTSOCK: i32 = 88;
         match (error.kind(), error.raw_os_error()) {
             (
                 io::ErrorKind::ConnectionAborted
@@ -171,18 +171,14 @@ impl Door {
                 | io::ErrorKind::Interrupted,
                 _,
             ) => Ok(()),
-            (_, Some(ENOMEM | ENFILE | EMFILE | ENOBUFS)) => {
-                self.intake.notices.say(Notice::Listener(error.to_string()));
+            (_, Some(EBADF | EINVAL | ENOTSOCK)) => Err(error),
+            _ => {
+                self.intake.notices.say(Notice::Trouble(format!(
+                    "connections cannot be accepted: {error}"
+                )));
                 sleep(ACCEPT_PAUSE).await;
                 Ok(())
             }
-            (
-                io::ErrorKind::NetworkDown
-                | io::ErrorKind::NetworkUnreachable
-                | io::ErrorKind::HostUnreachable,
-                _,
-            ) => Ok(()),
-            _ => Err(error),
         }
     }
 }

@@ -15,7 +15,7 @@ pub mod source;
 pub mod tls;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body as _, Bytes, Incoming};
@@ -29,7 +29,9 @@ use tokio::time::timeout_at;
 
 use crate::database::WriteError;
 use crate::journal::{Appended, Journal};
-use crate::limits::{ANSWER_WAIT, BODY_BYTES_MAX, BODY_WAIT, EVIDENCE_BYTES_MAX, RETRY_AFTER_SECS};
+use crate::limits::{
+    ANSWER_WAIT, BODY_BYTES_MAX, BODY_WAIT, COMMIT_WAIT, EVIDENCE_BYTES_MAX, RETRY_AFTER_SECS,
+};
 use crate::notices::{Notice, Notices, Reason, Refused};
 use crate::system::clock::UnixMs;
 use crate::webhook::{Body, Delivery, Malformed, request_id_in};
@@ -346,7 +348,7 @@ fn is_delimited(request: &Request<Incoming>) -> bool {
 
 /// The whole body, under its limit and deadline.
 async fn read(body: Incoming, began: Instant) -> Result<Vec<u8>, Refusal> {
-    let deadline = (Instant::now() + BODY_WAIT).min(began + ANSWER_WAIT - MARGIN);
+    let deadline = (Instant::now() + BODY_WAIT).min(began + ANSWER_WAIT - COMMIT_WAIT);
     match timeout_at(
         deadline.into(),
         Limited::new(body, BODY_BYTES_MAX).collect(),
@@ -359,6 +361,3 @@ async fn read(body: Incoming, began: Instant) -> Result<Vec<u8>, Refusal> {
         Ok(Err(error)) => Err(Refusal::Broken(error.to_string())),
     }
 }
-
-/// A body that comes at the last moment leaves the commit no time; it counts as slow a little earlier.
-const MARGIN: Duration = Duration::from_millis(500);

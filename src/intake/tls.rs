@@ -9,14 +9,18 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use thiserror::Error;
 
 use crate::system::files::{self, ReadError};
+use crate::system::secret;
 use crate::system::tls::provider;
 
 /// Why TLS cannot be offered.
 #[derive(Debug, Error)]
 pub enum TlsError {
-    /// A file could not be read.
+    /// The certificate's file could not be read.
     #[error(transparent)]
-    Read(#[from] ReadError),
+    Certificate(#[from] ReadError),
+    /// The key's file could not be read, or is open to everybody.
+    #[error(transparent)]
+    Key(#[from] secret::Error),
     /// A file holds something else.
     #[error("{} holds no {what}; it must be PEM text (-----BEGIN ...-----)", path.display())]
     Pem {
@@ -53,7 +57,7 @@ pub fn server(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, TlsEr
     if chain.is_empty() {
         return Err(pem(certificate, "certificate"));
     }
-    let private = PrivateKeyDer::from_pem_slice(files::read_small(key)?.as_bytes())
+    let private = PrivateKeyDer::from_pem_slice(secret::read_text(key)?.as_bytes())
         .map_err(|_| pem(key, "private key"))?;
     let pair = |source| TlsError::Pair {
         certificate: certificate.to_owned(),

@@ -35,7 +35,6 @@ impl Appended {
 #[derive(Clone, Debug)]
 pub struct Journal {
     writer: Writer,
-    appended: watch::Sender<()>,
 }
 
 /// One row, read back.
@@ -54,10 +53,7 @@ pub struct Entry {
 impl Journal {
     /// A journal in the writer's file.
     pub fn new(writer: Writer) -> Self {
-        Self {
-            writer,
-            appended: watch::Sender::new(()),
-        }
+        Self { writer }
     }
 
     /// Appends a delivery and waits until it is on the disk. When the wait is given up, the row may be there all the same;
@@ -75,7 +71,6 @@ impl Journal {
             insert(transaction, &delivery)
         };
         let committed = self.writer.append(insert).await?;
-        self.appended.send_replace(());
         Ok(Appended {
             seq: committed.value,
             at: committed.at,
@@ -84,7 +79,7 @@ impl Journal {
 
     /// Tells, from now on, when something was appended.
     pub fn watch(&self) -> watch::Receiver<()> {
-        self.appended.subscribe()
+        self.writer.watch_appends()
     }
 }
 
@@ -130,6 +125,17 @@ pub fn after(
         entries.push(entry);
     }
     Ok(entries)
+}
+
+/// The newest row.
+///
+/// # Errors
+/// When SQLite cannot read.
+pub fn newest(connection: &Connection) -> rusqlite::Result<Seq> {
+    let newest: Option<i64> = connection
+        .prepare_cached("SELECT max(seq) FROM journal")?
+        .query_row([], |row| row.get(0))?;
+    Ok(Seq(newest.unwrap_or_default()))
 }
 
 /// One row, if it is still there.

@@ -24,6 +24,9 @@ use refusals::Refusal;
 /// The views that admins read.
 pub const VIEWS: Views = Views(include_str!("views.sql"));
 
+/// Work after its move, and the problems that come or go with it.
+pub type Settled = (Work, Vec<problems::Change>);
+
 /// The handle to everything that is kept beside the journal. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Store {
@@ -56,8 +59,8 @@ impl Store {
             .await
     }
 
-    /// Puts the last objects of a fetch and settles its work in the same transaction, with the problems that this opens.
-    /// The move of the work sees how many objects were new or changed.
+    /// Puts the last objects of a fetch, moves its work, and opens or closes problems, all in one transaction. The move
+    /// sees how many objects were new or changed.
     ///
     /// # Errors
     /// When nothing was written.
@@ -66,19 +69,21 @@ impl Store {
         records: Vec<Record>,
         key: Key,
         now: UnixMs,
-        settle: impl FnOnce(Work, Tally) -> Work + Send + 'static,
-        problems: Vec<problems::Change>,
+        settle: impl FnOnce(Work, Tally) -> Settled + Send + 'static,
     ) -> Result<Tally, WriteError> {
         let finish = move |transaction: &Transaction<'_>| {
             let tally = objects::put(transaction, &records, now)?;
-            work::change(transaction, &key, |work| settle(work, tally))?;
-            problems::apply(transaction, &problems, now)?;
+            if let Some(work) = work::load(transaction, &key)? {
+                let (work, problems) = settle(work, tally);
+                work::save(transaction, &work)?;
+                problems::apply(transaction, &problems, now)?;
+            }
             Ok(tally)
         };
         self.writer.change(finish).await
     }
 
-    /// Moves one piece of work and opens or closes problems with it.
+    /// Moves one piece of work, and opens or closes problems with it.
     ///
     /// # Errors
     /// When nothing was written.
@@ -86,12 +91,25 @@ impl Store {
         &self,
         key: Key,
         now: UnixMs,
-        settle: impl FnOnce(Work) -> Work + Send + 'static,
-        problems: Vec<problems::Change>,
+        settle: impl FnOnce(Work) -> Settled + Send + 'static,
     ) -> Result<(), WriteError> {
-        self.finish(Vec::new(), key, now, move |work, _| settle(work), problems)
+        self.finish(Vec::new(), key, now, |work, _| settle(work))
             .await
             .map(drop)
+    }
+
+    /// Opens and closes problems.
+    ///
+    /// # Errors
+    /// When nothing was written.
+    pub async fn problems(
+        &self,
+        changes: Vec<problems::Change>,
+        now: UnixMs,
+    ) -> Result<(), WriteError> {
+        self.writer
+            .change(move |transaction| problems::apply(transaction, &changes, now))
+            .await
     }
 
     /// Writes down what the intake said.

@@ -1,16 +1,17 @@
 //! The result of planning: events, wishes and the cursor, in one transaction. The decisions were made before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{Transaction, params};
 
-use super::work;
+use super::{problems, work};
 use crate::drain::plan::Planned;
 use crate::drain::work::{Key, Work};
 use crate::system::clock::UnixMs;
 use crate::webhook::Seq;
 
-/// Keeps the events, marks the work, moves the cursor to the newest of them. Doing it twice changes nothing.
+/// Keeps the events, marks the work, moves the cursor to the newest of them; whoever was let in has no authorization
+/// problem any more. Doing it twice changes nothing.
 pub(super) fn apply(
     transaction: &Transaction<'_>,
     planned: &[Planned],
@@ -25,6 +26,14 @@ pub(super) fn apply(
     }
     for (key, seqs) in wished {
         wish(transaction, key, &seqs, now)?;
+    }
+    let peers: BTreeSet<&String> = planned
+        .iter()
+        .filter_map(|event| event.authorized.as_ref())
+        .collect();
+    for peer in peers {
+        let over = problems::Change::Close(problems::Kind::AuthorizationMismatch, peer.clone());
+        problems::apply(transaction, &[over], now)?;
     }
     let newest = planned
         .iter()

@@ -15,12 +15,16 @@ pub enum Kind {
     AuthorizationMismatch,
     /// A body from an allowed source was no JSON object and was answered 400.
     UnreadableBody,
-    /// The gateway's listener cannot accept connections.
-    Listener,
+    /// The process is short of something that it needs from the machine.
+    Trouble,
     /// A fetch failed and will not be tried again by itself.
     FetchFailed,
     /// A link needs its user before it can be fetched.
     LinkBlocked,
+    /// The API has not answered at all for a while.
+    ApiUnreachable,
+    /// A fetch has failed for a while and is still tried again.
+    FetchDelayed,
     /// A listing never agreed with its own count.
     ListingUnstable,
     /// The API sent an object without an id.
@@ -35,9 +39,11 @@ impl Kind {
             Self::ApiKeysRefused => "api-keys-refused",
             Self::AuthorizationMismatch => "authorization-mismatch",
             Self::UnreadableBody => "unreadable-body",
-            Self::Listener => "listener",
+            Self::Trouble => "trouble",
             Self::FetchFailed => "fetch-failed",
             Self::LinkBlocked => "link-blocked",
+            Self::ApiUnreachable => "api-unreachable",
+            Self::FetchDelayed => "fetch-delayed",
             Self::ListingUnstable => "listing-unstable",
             Self::ObjectWithoutId => "object-without-id",
         }
@@ -48,9 +54,10 @@ impl Kind {
         match self {
             Self::ApiKeysMissing
             | Self::ApiKeysRefused
+            | Self::ApiUnreachable
             | Self::AuthorizationMismatch
-            | Self::Listener => 1,
-            Self::FetchFailed | Self::LinkBlocked | Self::UnreadableBody => 2,
+            | Self::Trouble => 1,
+            Self::FetchFailed | Self::FetchDelayed | Self::LinkBlocked | Self::UnreadableBody => 2,
             Self::ListingUnstable | Self::ObjectWithoutId => 3,
         }
     }

@@ -1,6 +1,6 @@
 //! The rows of `work`: read, moved, written back. The legal moves are `drain::work`'s; this only stores the result.
 
-use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, Transaction, params};
 
 use crate::drain::work::{Block, Failure, Fetch, Key, Work};
 use crate::limits::LONGEST_WAIT;
@@ -9,18 +9,6 @@ use crate::webhook::Seq;
 
 const COLUMNS: &str = "link_id, resource, object_id, wanted, fetched, asked, attempts, due_at, blocked_by, last_error, \
                        error_class, request_id, fetch_started_at, fetched_at, objects_found, objects_changed";
-
-/// Moves one piece of work inside the transaction. Nothing happens when it is not there.
-pub(super) fn change(
-    transaction: &Transaction<'_>,
-    key: &Key,
-    with: impl FnOnce(Work) -> Work,
-) -> rusqlite::Result<()> {
-    match load(transaction, key)? {
-        Some(work) => save(transaction, &with(work)),
-        None => Ok(()),
-    }
-}
 
 /// One piece of work.
 ///
@@ -35,29 +23,56 @@ pub fn load(connection: &Connection, key: &Key) -> rusqlite::Result<Option<Work>
         .optional()
 }
 
-/// The work that is due at `now`, oldest wish first, `limit` rows at most.
+/// The work on these resources that is due at `now`, oldest wish first, `limit` rows at most.
 ///
 /// # Errors
 /// When SQLite cannot read.
-pub fn due(connection: &Connection, now: UnixMs, limit: u32) -> rusqlite::Result<Vec<Work>> {
+pub fn due(
+    connection: &Connection,
+    now: UnixMs,
+    resources: &[&str],
+    limit: u32,
+) -> rusqlite::Result<Vec<Work>> {
+    let marks = marks(resources);
+    let sql = format!(
+        "SELECT {COLUMNS} FROM work
+          WHERE wanted > fetched AND blocked_by IS NULL AND (due_at <= ? OR due_at > ?) AND resource IN ({marks})
+          ORDER BY asked LIMIT ?"
+    );
+    let (now, far) = (now.0, now.plus(LONGEST_WAIT).0);
+    let mut values: Vec<&dyn ToSql> = vec![&now, &far];
+    values.extend(resources.iter().map(|name| name as &dyn ToSql));
+    values.push(&limit);
     connection
-        .prepare_cached(&format!(
-            "SELECT {COLUMNS} FROM work WHERE wanted > fetched AND blocked_by IS NULL AND (due_at <= ?1 OR due_at > ?2)
-             ORDER BY asked LIMIT ?3"
-        ))?
-        .query_map(params![now.0, now.plus(LONGEST_WAIT).0, limit], work)?
+        .prepare_cached(&sql)?
+        .query_map(&values[..], work)?
         .collect()
 }
 
-/// When the next piece of work will be due that is not due at `now`.
+/// When the next piece of work on these resources will be due that is not due at `now`.
 ///
 /// # Errors
 /// When SQLite cannot read.
-pub fn next_due_at(connection: &Connection, now: UnixMs) -> rusqlite::Result<Option<UnixMs>> {
+pub fn next_due_at(
+    connection: &Connection,
+    now: UnixMs,
+    resources: &[&str],
+) -> rusqlite::Result<Option<UnixMs>> {
+    let marks = marks(resources);
+    let sql = format!(
+        "SELECT min(due_at) FROM work
+          WHERE wanted > fetched AND blocked_by IS NULL AND due_at > ? AND resource IN ({marks})"
+    );
+    let mut values: Vec<&dyn ToSql> = vec![&now.0];
+    values.extend(resources.iter().map(|name| name as &dyn ToSql));
     let at: Option<i64> = connection
-        .prepare_cached("SELECT min(due_at) FROM work WHERE wanted > fetched AND blocked_by IS NULL AND due_at > ?1")?
-        .query_row([now.0], |row| row.get(0))?;
+        .prepare_cached(&sql)?
+        .query_row(&values[..], |row| row.get(0))?;
     Ok(at.map(UnixMs))
+}
+
+fn marks(values: &[&str]) -> String {
+    vec!["?"; values.len()].join(", ")
 }
 
 pub(super) fn save(transaction: &Transaction<'_>, work: &Work) -> rusqlite::Result<()> {

@@ -64,26 +64,41 @@ impl fmt::Display for UnixMs {
     }
 }
 
-/// The drain's clock: the wall time at its start, moved on by the monotonic clock. Whoever sets the wall clock while
-/// the gateway runs neither fires all retries at once nor parks them. It follows tokio's paused time in tests.
+/// The drain's clock: for waits, the wall time at its start, moved on by the monotonic clock, so that whoever sets the
+/// wall clock meanwhile neither fires all retries at once nor parks them; for what is written down, the wall time itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
     started: Instant,
     started_at: UnixMs,
+    wall: fn(&Self) -> UnixMs,
 }
 
 impl Clock {
-    /// A clock that starts now and shows `at`.
-    pub fn starting_at(at: UnixMs) -> Self {
+    /// The machine's.
+    pub fn of_machine() -> Self {
         Self {
-            started: Instant::now(),
-            started_at: at,
+            wall: |_| UnixMs::now(),
+            ..Self::simulated(UnixMs::now())
         }
     }
 
-    /// The time this clock shows.
+    /// One that starts at `at` and follows tokio's time, which tests can pause and advance.
+    pub fn simulated(at: UnixMs) -> Self {
+        Self {
+            started: Instant::now(),
+            started_at: at,
+            wall: Self::now,
+        }
+    }
+
+    /// The time by which waits are counted. Never jumps.
     pub fn now(&self) -> UnixMs {
         self.started_at.plus(self.started.elapsed())
+    }
+
+    /// The time to write down.
+    pub fn wall(&self) -> UnixMs {
+        (self.wall)(self)
     }
 }
 
@@ -108,8 +123,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_drains_clock_moves_with_the_monotonic_clock() {
-        let clock = Clock::starting_at(UnixMs(1_000));
+        let clock = Clock::simulated(UnixMs(1_000));
         tokio::time::sleep(Duration::from_secs(3)).await;
-        assert_eq!(clock.now(), UnixMs(4_000));
+        assert_eq!((clock.now(), clock.wall()), (UnixMs(4_000), UnixMs(4_000)));
     }
 }

@@ -52,19 +52,29 @@ impl Secret {
     }
 }
 
+/// The text of `path`, which only its owner and group may read.
+///
+/// # Errors
+/// When the file cannot be read or is open to everybody.
+pub fn read_text(path: &Path) -> Result<String, Error> {
+    let text = files::read_small(path)?;
+    let mode = mode(path).map_err(|source| ReadError::new(path, source))?;
+    if mode & 0o007 != 0 {
+        Err(Error::Mode {
+            path: path.to_owned(),
+            mode,
+        })
+    } else {
+        Ok(text)
+    }
+}
+
 /// The values in `path`, one a line; empty lines do not count.
 ///
 /// # Errors
 /// When the file cannot be read, is open to everybody, or holds no value.
 pub fn read_lines(path: &Path) -> Result<Vec<Secret>, Error> {
-    let text = files::read_small(path)?;
-    let mode = mode(path).map_err(|source| ReadError::new(path, source))?;
-    if mode & 0o007 != 0 {
-        return Err(Error::Mode {
-            path: path.to_owned(),
-            mode,
-        });
-    }
+    let text = read_text(path)?;
     let values: Vec<_> = text
         .lines()
         .map(str::trim)

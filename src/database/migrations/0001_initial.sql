@@ -73,7 +73,8 @@ CREATE TABLE work (
     CHECK (wanted <= fetched OR due_at IS NOT NULL OR blocked_by IS NOT NULL)
 ) STRICT, WITHOUT ROWID;
 
-CREATE INDEX work_due ON work (asked) WHERE wanted > fetched AND blocked_by IS NULL;
+CREATE INDEX work_by_wish ON work (asked) WHERE wanted > fetched AND blocked_by IS NULL;
+CREATE INDEX work_by_due ON work (due_at) WHERE wanted > fetched AND blocked_by IS NULL;
 
 -- One Belvo object. Ids are unique within a resource only.
 CREATE TABLE objects (

@@ -1,0 +1,229 @@
+//! The write connection: one transaction at a time, durable or not as asked, dropped at its first failure and opened
+//! afresh. Knows no queues and no tables.
+//!
+//! One that was opened while the file system was read-only stays read-only for ever, so none is used on after a failure.
+//! After a failed sync the kernel may hold pages as written that never reached the disk, and a new descriptor is not
+//! told: a commit behind such a hole would be lost in a power cut. So a connection that follows a failure copies the
+//! whole WAL into the file and starts it over before anything is committed.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Instant;
+
+use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
+
+use super::{StateDirectory, Views, WriteError, open_writer, pragma_text, start_wal_over};
+use crate::limits::REOPEN_PAUSE;
+
+/// Whether a commit waits for the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Durability {
+    Synced,
+    Relaxed,
+}
+
+impl Durability {
+    /// The value of `PRAGMA synchronous`, and as it is read back.
+    fn pragma(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Synced => ("FULL", "2"),
+            Self::Relaxed => ("NORMAL", "1"),
+        }
+    }
+}
+
+/// How the work in a transaction went.
+pub(super) enum Ran {
+    Well,
+    /// The work itself was wrong, for example against a constraint. The connection is as good as before.
+    Refused,
+    /// The storage failed under it.
+    Broken(WriteError),
+}
+
+impl Ran {
+    pub(super) fn from_error(error: &rusqlite::Error) -> Self {
+        let storage = matches!(
+            error.sqlite_error_code(),
+            Some(
+                ErrorCode::SystemIoFailure
+                    | ErrorCode::DiskFull
+                    | ErrorCode::CannotOpen
+                    | ErrorCode::ReadOnly
+                    | ErrorCode::DatabaseCorrupt
+                    | ErrorCode::NotADatabase
+                    | ErrorCode::OutOfMemory
+                    | ErrorCode::DatabaseBusy
+                    | ErrorCode::DatabaseLocked
+                    | ErrorCode::FileLockingProtocolFailed
+            )
+        );
+        if storage {
+            Self::Broken(WriteError::storage(error))
+        } else {
+            Self::Refused
+        }
+    }
+}
+
+/// A transaction that has ended well.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ended {
+    /// When its commit had returned.
+    pub(super) at: Instant,
+    /// Whether anything was written; an empty commit says nothing about the disk.
+    pub(super) wrote: bool,
+}
+
+/// The write connection, or none while it could not be opened again.
+pub(super) struct WriteConnection {
+    directory: StateDirectory,
+    views: Views,
+    connection: Option<Connection>,
+    /// Why there is none, and since when.
+    trouble: (WriteError, Instant),
+    durability: Durability,
+    wal_pages: Arc<AtomicI32>,
+}
+
+impl WriteConnection {
+    pub(super) fn new(directory: StateDirectory, views: Views, connection: Connection) -> Self {
+        let mut new = Self {
+            directory,
+            views,
+            connection: None,
+            trouble: (WriteError::Ended, Instant::now()),
+            durability: Durability::Synced,
+            wal_pages: Arc::default(),
+        };
+        new.take(connection);
+        new
+    }
+
+    fn take(&mut self, mut connection: Connection) {
+        let pages = Arc::clone(&self.wal_pages);
+        // Replaces SQLite's automatic checkpoint, which would run on the commit path.
+        let hooked = connection.wal_hook(Some(move |_: &mut rusqlite::hooks::Wal, count| {
+            pages.store(count, Ordering::Relaxed);
+            Ok(())
+        }));
+        self.durability = Durability::Synced;
+        self.wal_pages.store(0, Ordering::Relaxed);
+        self.connection = hooked.is_ok().then_some(connection);
+    }
+
+    /// Pages in the WAL after the last commit.
+    pub(super) fn wal_pages(&self) -> i32 {
+        self.wal_pages.load(Ordering::Relaxed)
+    }
+
+    /// Runs `work` in one transaction. What it refuses alone is rolled back and no failure.
+    ///
+    /// # Errors
+    /// When the storage failed; then nothing of it may be taken for kept.
+    pub(super) fn transact(
+        &mut self,
+        durability: Durability,
+        work: impl FnOnce(&Transaction<'_>) -> Ran,
+    ) -> Result<Ended, WriteError> {
+        self.open()?;
+        let outcome = self.try_transact(durability, work);
+        self.drop_after(outcome)
+    }
+
+    fn try_transact(
+        &mut self,
+        durability: Durability,
+        work: impl FnOnce(&Transaction<'_>) -> Ran,
+    ) -> Result<Ended, WriteError> {
+        self.set_durability(durability)?;
+        let connection = self.connection.as_mut().ok_or(WriteError::Ended)?;
+        let before = connection.total_changes();
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        match work(&transaction) {
+            Ran::Well => transaction.commit()?,
+            Ran::Refused => transaction.rollback()?,
+            Ran::Broken(error) => return Err(error),
+        }
+        let at = Instant::now();
+        Ok(Ended {
+            at,
+            wrote: connection.total_changes() > before,
+        })
+    }
+
+    /// Copies the WAL into the file as far as readers allow, so that it can start over.
+    ///
+    /// # Errors
+    /// When the storage failed.
+    pub(super) fn checkpoint(&mut self) -> Result<(), WriteError> {
+        self.open()?;
+        let copied = self.connection.as_ref().map_or(Ok(()), |connection| {
+            connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+        });
+        self.wal_pages.store(0, Ordering::Relaxed);
+        self.drop_after(copied.map_err(WriteError::from))
+    }
+
+    /// A connection that failed once is not used again.
+    fn drop_after<T>(&mut self, outcome: Result<T, WriteError>) -> Result<T, WriteError> {
+        if outcome.is_err() {
+            self.connection = None;
+        }
+        outcome
+    }
+
+    /// Opens the file again after a failure, now and then.
+    fn open(&mut self) -> Result<(), WriteError> {
+        if self.connection.is_some() {
+            return Ok(());
+        }
+        let (trouble, since) = &self.trouble;
+        if !matches!(trouble, WriteError::Ended) && since.elapsed() < REOPEN_PAUSE {
+            return Err(trouble.clone());
+        }
+        match self.reopen() {
+            Ok(connection) => {
+                self.trouble = (WriteError::Ended, Instant::now());
+                self.take(connection);
+                Ok(())
+            }
+            Err(error) => {
+                self.trouble = (error.clone(), Instant::now());
+                Err(error)
+            }
+        }
+    }
+
+    fn reopen(&self) -> Result<Connection, WriteError> {
+        let connection = open_writer(&self.directory, self.views)
+            .map_err(|error| WriteError::Database(error.to_string()))?;
+        match start_wal_over(&connection)? {
+            true => Ok(connection),
+            false => Err(WriteError::Database(
+                "after a failed write the WAL has to be started over, and a reader keeps it; close what reads the file".to_owned(),
+            )),
+        }
+    }
+
+    /// Makes the next commit wait for the disk, or not, and reads back that it will.
+    fn set_durability(&mut self, durability: Durability) -> Result<(), WriteError> {
+        let Some(connection) = self
+            .connection
+            .as_ref()
+            .filter(|_| self.durability != durability)
+        else {
+            return Ok(());
+        };
+        let (value, expected) = durability.pragma();
+        connection.pragma_update(None, "synchronous", value)?;
+        let found = pragma_text(connection, "synchronous")?;
+        if found != expected {
+            return Err(WriteError::Database(format!(
+                "synchronous is {found} after it was set to {value}"
+            )));
+        }
+        self.durability = durability;
+        Ok(())
+    }
+}

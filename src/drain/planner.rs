@@ -1,0 +1,204 @@
+//! Plans what is new in the journal: at once when it is quiet, at most once a second while webhooks stream in. Knows the
+//! journal and the store; what a row leads to is decided in `plan`.
+
+use std::time::Duration;
+
+use rusqlite::Connection;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::info;
+
+use super::plan::{self, Planned};
+use super::repeats::Repeats;
+use crate::database::WriteError;
+use crate::journal;
+use crate::limits::{DELIVERIES_REMEMBERED, PLAN_BYTES_MAX, PLAN_QUIET, PLAN_ROWS_MAX, PLAN_WAIT};
+use crate::store::{self, Store};
+use crate::system::clock::Clock;
+use crate::webhook::Seq;
+
+/// The planning side of the drain.
+#[derive(Debug)]
+pub struct Planner {
+    appended: watch::Receiver<()>,
+    store: Store,
+    clock: Clock,
+    repeats: Repeats,
+    /// The newest row that was planned; unknown until the file was read once.
+    cursor: Option<Seq>,
+    pace: Pace,
+}
+
+/// When to plan.
+#[derive(Debug)]
+struct Pace {
+    news: bool,
+    last_news: Instant,
+    last_planned: Option<Instant>,
+    /// Not before this, after a failure.
+    rest_until: Instant,
+}
+
+impl Pace {
+    fn plan_at(&self) -> Option<Instant> {
+        let earliest = self
+            .last_planned
+            .map_or(self.last_news, |planned| planned + PLAN_WAIT);
+        let wanted = earliest.min(self.last_news + PLAN_QUIET);
+        self.news.then(|| wanted.max(self.rest_until))
+    }
+}
+
+impl Planner {
+    /// A planner that takes what was journalled before its start for news.
+    pub fn new(appended: watch::Receiver<()>, store: Store, clock: Clock) -> Self {
+        let now = Instant::now();
+        let pace = Pace {
+            news: true,
+            last_news: now,
+            last_planned: None,
+            rest_until: now,
+        };
+        Self {
+            appended,
+            store,
+            clock,
+            repeats: Repeats::default(),
+            cursor: None,
+            pace,
+        }
+    }
+
+    /// Waits until there is something to do for the planner: news, or the time to plan them. While news wait they are not
+    /// listened to one by one; a look every now and then tells whether it has become quiet.
+    pub async fn ready(&mut self) {
+        match self.pace.plan_at() {
+            // The writer, which tells, ends with the process.
+            None => drop(self.appended.changed().await),
+            Some(at) if at <= self.pace.last_news + PLAN_WAIT => {
+                tokio::time::sleep_until(at.min(Instant::now() + PLAN_QUIET)).await;
+            }
+            Some(at) => tokio::time::sleep_until(at).await,
+        }
+    }
+
+    /// Takes in whether something was appended since the last look.
+    pub fn look(&mut self) {
+        if !self.pace.news || self.appended.has_changed().unwrap_or_default() {
+            self.appended.mark_unchanged();
+            self.pace.news = true;
+            self.pace.last_news = Instant::now();
+        }
+    }
+
+    /// Plans nothing for a while.
+    pub fn rest(&mut self, wait: Duration) {
+        self.pace.rest_until = Instant::now() + wait;
+    }
+
+    /// Whether it is time to plan.
+    pub fn is_due(&self) -> bool {
+        self.pace.plan_at().is_some_and(|at| at <= Instant::now())
+    }
+
+    /// Plans everything that was journalled until now. What streams in meanwhile is for the next time.
+    ///
+    /// # Errors
+    /// When the file could not be read or written; the rest is planned the next time.
+    pub async fn plan(&mut self, reader: &Connection) -> Result<(), WriteError> {
+        let newest = journal::newest(reader)?;
+        let mut cursor = match self.cursor {
+            Some(cursor) => cursor,
+            None => self.remember(reader)?,
+        };
+        while cursor < newest {
+            let rows = journal::after(reader, cursor, PLAN_ROWS_MAX, PLAN_BYTES_MAX)?;
+            let Some(last) = rows.last().map(|row| row.seq) else {
+                break;
+            };
+            let planned: Vec<_> = rows.iter().map(|row| self.planned(row)).collect();
+            self.store.plan(planned.clone(), self.clock.now()).await?;
+            planned.iter().for_each(log);
+            cursor = last;
+            self.cursor = Some(cursor);
+        }
+        self.pace.last_planned = Some(Instant::now());
+        self.pace.news = false;
+        Ok(())
+    }
+
+    /// After a start: where planning goes on, and the deliveries that a repeated one may repeat.
+    fn remember(&mut self, reader: &Connection) -> Result<Seq, WriteError> {
+        let cursor = store::planned_to(reader)?;
+        for seq in (cursor.0 - DELIVERIES_REMEMBERED as i64).max(0) + 1..=cursor.0 {
+            if let Some(row) = journal::at(reader, Seq(seq))? {
+                self.planned(&row);
+            }
+        }
+        self.cursor = Some(cursor);
+        Ok(cursor)
+    }
+
+    fn planned(&mut self, row: &journal::Entry) -> Planned {
+        let planned = plan::plan(row.seq, &row.peer, &row.body);
+        let webhook_id = planned.envelope.webhook_id.as_deref();
+        let duplicate_of = self.repeats.remember(row.seq, webhook_id, &row.body);
+        Planned {
+            duplicate_of,
+            ..planned
+        }
+    }
+}
+
+fn log(planned: &Planned) {
+    let envelope = &planned.envelope;
+    info!(
+        seq = planned.seq.0,
+        r#type = envelope.kind,
+        code = envelope.code,
+        link_id = envelope.link_id,
+        request_id = envelope.request_id,
+        action = planned.action.name(),
+        "webhook planned"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pace(last_planned: Option<Instant>, last_news: Instant) -> Pace {
+        Pace {
+            news: true,
+            last_news,
+            last_planned,
+            rest_until: last_news - PLAN_WAIT,
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_webhook_after_a_pause_is_planned_at_once() {
+        let now = Instant::now() + Duration::from_secs(60);
+        assert_eq!(pace(Some(now - PLAN_WAIT), now).plan_at(), Some(now));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn webhooks_that_stream_in_are_planned_once_a_second() {
+        let planned = Instant::now();
+        let last_news = planned + Duration::from_millis(990);
+        assert_eq!(
+            pace(Some(planned), last_news).plan_at(),
+            Some(planned + PLAN_WAIT)
+        );
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_short_silence_is_used_for_planning() {
+        let planned = Instant::now();
+        let last_news = planned + Duration::from_millis(100);
+        assert_eq!(
+            pace(Some(planned), last_news).plan_at(),
+            Some(last_news + PLAN_QUIET)
+        );
+    }
+}

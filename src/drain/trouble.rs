@@ -1,0 +1,113 @@
+//! What a person should know about a failed fetch, and what follows for the fetches to come. Pure.
+
+use std::time::Duration;
+
+use super::listing::subject;
+use super::work::Key;
+use crate::fetch::{Cause, Class, Error};
+use crate::limits::{CREDENTIALS_WAIT, RETRY_AFTER_MAX, THROTTLED_WAIT};
+use crate::store::problems::{Kind, Problem};
+
+/// Failures in a row after which one that is tried again by itself is worth knowing: Belvo's own schedule is used up.
+const WORTH_KNOWING: u32 = 6;
+
+/// How long nothing at all may be asked of the API after this failure.
+pub fn pause(error: &Error) -> Option<Duration> {
+    match error.class() {
+        Class::Throttled => {
+            Some(THROTTLED_WAIT.max(error.retry_after.unwrap_or_default().min(RETRY_AFTER_MAX)))
+        }
+        Class::Credentials => Some(CREDENTIALS_WAIT),
+        _ => None,
+    }
+}
+
+/// The problem that the `attempts`-th failure in a row opens, if it opens one.
+pub fn problem(key: &Key, error: &Error, attempts: u32) -> Option<Problem> {
+    let (kind, subject) = match (error.class(), &error.cause) {
+        (Class::Credentials, _) => (Kind::ApiKeysRefused, String::new()),
+        (Class::Link, _) => (Kind::LinkBlocked, subject(key)),
+        (Class::Permanent | Class::Parked, _) => (Kind::FetchFailed, subject(key)),
+        _ if attempts < WORTH_KNOWING => return None,
+        (_, Cause::Network(_) | Cause::Timeout) => (Kind::ApiUnreachable, String::new()),
+        _ => (Kind::FetchDelayed, subject(key)),
+    };
+    let next_step = match kind {
+        Kind::ApiUnreachable => {
+            "see whether the box has a network, a name server and the right time, and whether base-url and ca-file are right; it is tried again meanwhile"
+        }
+        Kind::FetchDelayed => {
+            "nothing yet: it is tried again, less and less often; if it lasts a day, send the request_id to Belvo's support"
+        }
+        _ => error.next_step(),
+    };
+    let (text, next_step) = (error.to_string(), next_step.to_owned());
+    Some(Problem {
+        kind,
+        subject,
+        text,
+        next_step,
+        evidence: None,
+    })
+}
+
+/// What is said when there are no keys.
+pub fn keys_missing() -> Problem {
+    Problem {
+        kind: Kind::ApiKeysMissing,
+        subject: String::new(),
+        text: "no API keys are configured: webhooks are kept, nothing is fetched".to_owned(),
+        next_step: "give belvo-secret-id and belvo-secret-password as credentials (or [api] secret-id-file and secret-password-file) and restart the gateway".to_owned(),
+        evidence: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(cause: Cause) -> Error {
+        Error {
+            cause,
+            path: "/api/accounts/".to_owned(),
+            page: 1,
+            request_id: None,
+            retry_after: None,
+        }
+    }
+
+    fn status(status: u16) -> Error {
+        error(Cause::Status { status, code: None })
+    }
+
+    fn kind(error: &Error, attempts: u32) -> Option<Kind> {
+        let key = Key {
+            link_id: "l".to_owned(),
+            resource: "accounts".to_owned(),
+            object_id: String::new(),
+        };
+        problem(&key, error, attempts).map(|problem| problem.kind)
+    }
+
+    #[test]
+    fn what_is_tried_again_is_a_problem_only_when_it_lasts() {
+        assert_eq!(
+            (kind(&status(503), 5), kind(&status(503), 6)),
+            (None, Some(Kind::FetchDelayed))
+        );
+        assert_eq!(kind(&error(Cause::Timeout), 6), Some(Kind::ApiUnreachable));
+    }
+
+    #[test]
+    fn what_needs_a_person_is_a_problem_at_once() {
+        assert_eq!(kind(&status(401), 1), Some(Kind::ApiKeysRefused));
+        assert_eq!(kind(&status(404), 1), Some(Kind::FetchFailed));
+    }
+
+    #[test]
+    fn throttling_and_refused_keys_pause_everything() {
+        assert_eq!(pause(&status(429)), Some(THROTTLED_WAIT));
+        assert_eq!(pause(&status(401)), Some(CREDENTIALS_WAIT));
+        assert_eq!(pause(&status(503)), None);
+    }
+}
