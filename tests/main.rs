@@ -8,4 +8,6 @@ mod crashes;
 mod fetching;
 mod order;
 mod starting;
+mod structure;
+mod tables;
 mod vocabulary;

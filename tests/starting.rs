@@ -43,7 +43,7 @@ fn every_kind_of_mistake_in_a_configuration_is_exit_78_with_file_line_key_and_wh
         ),
         (
             GOOD.replace("[tls]", "[tsl]"),
-            "c.toml:5: tsl: unknown key; did you mean tls?",
+            "c.toml:5: tsl: unknown key; known here: environment, ",
         ),
         (
             GOOD.replace("\"127.0.0.1:0\"", "\"127.0.0.1\""),

@@ -3,31 +3,10 @@
 use std::process::ExitCode;
 
 use anyhow::bail;
-use rusqlite::{Connection, OptionalExtension, Row, params};
-use serde::Serialize;
 
 use super::{open, print, table};
 use crate::cli::Events;
-
-#[derive(Serialize)]
-struct Event {
-    seq: i64,
-    received_at: String,
-    r#type: Option<String>,
-    code: Option<String>,
-    link_id: Option<String>,
-    request_id: Option<String>,
-    resource: Option<String>,
-    state: String,
-    error: Option<String>,
-    duplicate_of: Option<i64>,
-    peer: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    body: Option<String>,
-}
-
-const COLUMNS: &str =
-    "seq, received_at, type, code, link_id, request_id, resource, state, error, duplicate_of, peer";
+use crate::store::inbox::{self, Event};
 
 /// Lists or shows.
 ///
@@ -36,7 +15,7 @@ const COLUMNS: &str =
 pub fn run(arguments: &Events) -> anyhow::Result<ExitCode> {
     match arguments {
         Events::List { reading, limit } => {
-            let events = list(&open(reading)?, *limit)?;
+            let events = inbox::list(&open(reading)?, *limit)?;
             if reading.json {
                 print(&format!("{}\n", serde_json::to_string(&events)?))
             } else {
@@ -44,7 +23,7 @@ pub fn run(arguments: &Events) -> anyhow::Result<ExitCode> {
             }?;
         }
         Events::Show { seq, reading } => {
-            let Some(event) = show(&open(reading)?, *seq)? else {
+            let Some(event) = inbox::show(&open(reading)?, *seq)? else {
                 bail!("there is no webhook {seq}; `events list` shows the numbers")
             };
             if reading.json {
@@ -55,44 +34,6 @@ pub fn run(arguments: &Events) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn list(connection: &Connection, limit: u32) -> rusqlite::Result<Vec<Event>> {
-    connection
-        .prepare(&format!(
-            "SELECT {COLUMNS} FROM inbox ORDER BY seq DESC LIMIT ?1"
-        ))?
-        .query_map(params![limit], event)?
-        .collect()
-}
-
-fn show(connection: &Connection, seq: i64) -> rusqlite::Result<Option<Event>> {
-    connection
-        .prepare(&format!("SELECT {COLUMNS}, body FROM inbox WHERE seq = ?1"))?
-        .query_row(params![seq], |row| {
-            Ok(Event {
-                body: row.get(11)?,
-                ..event(row)?
-            })
-        })
-        .optional()
-}
-
-fn event(row: &Row<'_>) -> rusqlite::Result<Event> {
-    Ok(Event {
-        seq: row.get(0)?,
-        received_at: row.get(1)?,
-        r#type: row.get(2)?,
-        code: row.get(3)?,
-        link_id: row.get(4)?,
-        request_id: row.get(5)?,
-        resource: row.get(6)?,
-        state: row.get(7)?,
-        error: row.get(8)?,
-        duplicate_of: row.get(9)?,
-        peer: row.get(10)?,
-        body: None,
-    })
 }
 
 fn or_dash(text: &Option<String>) -> String {

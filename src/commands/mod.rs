@@ -12,11 +12,10 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 
 use anyhow::Context;
-use rusqlite::Connection;
 
 use crate::cli::Reading;
 use crate::config::{self, Surroundings};
-use crate::database::open_reader;
+use crate::database::{Reader, open_reader};
 
 /// The state directory: as given, or as configured.
 fn state_directory(reading: &Reading) -> anyhow::Result<PathBuf> {
@@ -30,7 +29,7 @@ fn state_directory(reading: &Reading) -> anyhow::Result<PathBuf> {
     }
 }
 
-fn open(reading: &Reading) -> anyhow::Result<Connection> {
+fn open(reading: &Reading) -> anyhow::Result<Reader> {
     Ok(open_reader(&state_directory(reading)?)?)
 }
 

@@ -3,30 +3,17 @@
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 
-use rusqlite::Connection;
 use serde::Serialize;
 
 use super::{open, print, state_directory, table};
 use crate::cli::Reading;
-use crate::store;
+use crate::store::summary::{self, Summary};
 
 #[derive(Serialize)]
 struct Status {
     file: String,
-    /// Rows in the journal, and the newest.
-    webhooks: i64,
-    last_webhook: Option<String>,
-    /// Journal rows that were not planned yet.
-    unplanned: i64,
-    /// How many of the webhooks are unknown.
-    unknown: i64,
-    /// Pieces of work by state.
-    work: BTreeMap<String, i64>,
-    /// Kept objects by resource.
-    objects: BTreeMap<String, i64>,
-    /// Refused requests by reason, since the file was made.
-    refused: BTreeMap<String, i64>,
-    open_problems: i64,
+    #[serde(flatten)]
+    summary: Summary,
 }
 
 /// Shows it.
@@ -35,7 +22,11 @@ struct Status {
 /// When the file cannot be read.
 pub fn run(arguments: &Reading) -> anyhow::Result<ExitCode> {
     let file = state_directory(arguments)?.join(crate::database::FILE_NAME);
-    let status = look(&open(arguments)?, file.display().to_string())?;
+    let summary = summary::look(&open(arguments)?)?;
+    let status = Status {
+        file: file.display().to_string(),
+        summary,
+    };
     if arguments.json {
         print(&format!("{}\n", serde_json::to_string(&status)?))
     } else {
@@ -44,41 +35,14 @@ pub fn run(arguments: &Reading) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn look(connection: &Connection, file: String) -> rusqlite::Result<Status> {
-    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
-    let by_name = |sql: &str| {
-        connection
-            .prepare(sql)?
-            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
-            .collect::<rusqlite::Result<BTreeMap<_, _>>>()
-    };
-    let last = "SELECT strftime('%Y-%m-%dT%H:%M:%fZ', received_at / 1000.0, 'unixepoch') FROM journal ORDER BY seq DESC LIMIT 1";
-    Ok(Status {
+fn lines(
+    Status {
         file,
-        webhooks: number("SELECT count(*) FROM journal")?,
-        last_webhook: connection
-            .prepare(last)?
-            .query_map([], |row| row.get(0))?
-            .next()
-            .transpose()?,
-        unplanned: number(
-            "SELECT count(*) FROM journal WHERE seq > (SELECT value FROM meta WHERE key = 'planned_to')",
-        )?,
-        unknown: number("SELECT count(*) FROM events WHERE action = 'unknown'")?,
-        work: by_name("SELECT state, count(*) FROM freshness GROUP BY state")?,
-        objects: by_name(
-            "SELECT resource, count(*) FROM objects WHERE deleted_at IS NULL GROUP BY resource",
-        )?,
-        refused: store::counters(connection, "refused.")?
-            .into_iter()
-            .collect(),
-        open_problems: number("SELECT count(*) FROM problems WHERE closed_at IS NULL")?,
-    })
-}
-
-fn lines(status: &Status) -> String {
+        summary: status,
+    }: &Status,
+) -> String {
     let mut rows = vec![
-        vec!["file".to_owned(), status.file.clone()],
+        vec!["file".to_owned(), file.clone()],
         vec!["webhooks".to_owned(), status.webhooks.to_string()],
         vec![
             "last webhook".to_owned(),

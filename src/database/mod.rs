@@ -14,6 +14,7 @@ mod writer;
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::ops::Deref;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
@@ -212,11 +213,23 @@ fn pragma_text(connection: &Connection, pragma: &str) -> rusqlite::Result<String
     })
 }
 
+/// A connection that reads the file and cannot change it.
+#[derive(Debug)]
+pub struct Reader(Connection);
+
+impl Deref for Reader {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.0
+    }
+}
+
 /// Opens the file to read, beside a running gateway or without one.
 ///
 /// # Errors
 /// When there is no file, it is not ours, or it is newer than this program.
-pub fn open_reader(state_directory: &Path) -> Result<Connection, OpenError> {
+pub fn open_reader(state_directory: &Path) -> Result<Reader, OpenError> {
     let path = state_directory.join(FILE_NAME);
     if !path.exists() {
         return Err(OpenError::NoFile(path));
@@ -229,5 +242,5 @@ pub fn open_reader(state_directory: &Path) -> Result<Connection, OpenError> {
     .map_err(sqlite)?;
     connection.busy_timeout(READER_BUSY_WAIT).map_err(sqlite)?;
     migrations::check_version(&connection, &path)?;
-    Ok(connection)
+    Ok(Reader(connection))
 }

@@ -29,14 +29,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::Connection;
 use tokio::sync::watch;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
 use crate::catalog::{RESOURCES, Resource};
-use crate::database::{WriteError, open_reader};
+use crate::database::{Reader, WriteError, open_reader};
 use crate::fetch::{Api, Class, Error};
 use crate::limits::{
     DUE_ROWS_MAX, FETCHES_AT_ONCE, FILE_FAILED_WAIT, FILE_FAILED_WAIT_MAX, LONGEST_WAIT,
@@ -73,7 +72,7 @@ pub struct Parts<A> {
 #[derive(Debug)]
 pub struct Drain<A> {
     state_directory: PathBuf,
-    reader: Option<Connection>,
+    reader: Option<Reader>,
     store: Store,
     clock: Clock,
     planner: Planner,
@@ -189,7 +188,7 @@ impl<A: Api> Drain<A> {
     }
 
     /// The read connection, taken out so that it can be used beside the rest; whoever takes it puts it back.
-    fn reader(&mut self) -> Result<Connection, WriteError> {
+    fn reader(&mut self) -> Result<Reader, WriteError> {
         match self.reader.take() {
             Some(reader) => Ok(reader),
             None => open_reader(&self.state_directory)

@@ -3,14 +3,13 @@
 
 use std::time::Duration;
 
-use rusqlite::Connection;
 use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::info;
 
 use super::plan::{self, Planned};
 use super::repeats::Repeats;
-use crate::database::WriteError;
+use crate::database::{Reader, WriteError};
 use crate::journal;
 use crate::limits::{DELIVERIES_REMEMBERED, PLAN_BYTES_MAX, PLAN_QUIET, PLAN_ROWS_MAX, PLAN_WAIT};
 use crate::store::{self, Store};
@@ -105,7 +104,7 @@ impl Planner {
     ///
     /// # Errors
     /// When the file could not be read or written; the rest is planned the next time.
-    pub async fn plan(&mut self, reader: &Connection) -> Result<(), WriteError> {
+    pub async fn plan(&mut self, reader: &Reader) -> Result<(), WriteError> {
         let newest = journal::newest(reader)?;
         let mut cursor = match self.cursor {
             Some(cursor) => cursor,
@@ -128,7 +127,7 @@ impl Planner {
     }
 
     /// After a start: where planning goes on, and the deliveries that a repeated one may repeat.
-    fn remember(&mut self, reader: &Connection) -> Result<Seq, WriteError> {
+    fn remember(&mut self, reader: &Reader) -> Result<Seq, WriteError> {
         let cursor = store::planned_to(reader)?;
         for seq in (cursor.0 - DELIVERIES_REMEMBERED as i64).max(0) + 1..=cursor.0 {
             if let Some(row) = journal::at(reader, Seq(seq))? {

@@ -1,10 +1,12 @@
 //! The tables beside the journal: what was planned, what is to be fetched, the objects by resource and id, problems and
 //! refusals. Each change is one short transaction on the writer's thread. Never knows why it was called.
 
+pub mod inbox;
 pub mod objects;
 pub mod planning;
 pub mod problems;
 pub mod refusals;
+pub mod summary;
 pub mod work;
 
 use std::collections::BTreeMap;

@@ -1,7 +1,8 @@
 //! What a person should know: opened, seen again, closed when it is over. At most one open row for a kind and subject.
 
-use rusqlite::{Connection, Transaction, params};
+use rusqlite::{Transaction, params};
 
+use crate::database::Reader;
 use crate::system::clock::UnixMs;
 
 /// What kind of problem it is. The names are stable: scripts may ask for them.
@@ -160,7 +161,7 @@ fn close(
 ///
 /// # Errors
 /// When SQLite cannot read.
-pub fn list(connection: &Connection, all: bool) -> rusqlite::Result<Vec<Listed>> {
+pub fn list(connection: &Reader, all: bool) -> rusqlite::Result<Vec<Listed>> {
     connection
         .prepare(
             "SELECT problem, kind, subject, severity, since_at, last_at, count, text, next_step, closed_at FROM problems

@@ -1,0 +1,63 @@
+//! The state of everything in the file at a glance. Only reads.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::database::Reader;
+
+/// The gateway's state at a glance.
+#[derive(Debug, Serialize)]
+pub struct Summary {
+    /// Rows in the journal.
+    pub webhooks: i64,
+    /// When the newest was received.
+    pub last_webhook: Option<String>,
+    /// Journal rows that were not planned yet.
+    pub unplanned: i64,
+    /// How many of the webhooks are unknown.
+    pub unknown: i64,
+    /// Pieces of work by state.
+    pub work: BTreeMap<String, i64>,
+    /// Kept objects by resource.
+    pub objects: BTreeMap<String, i64>,
+    /// Refused requests by reason, since the file was made.
+    pub refused: BTreeMap<String, i64>,
+    /// What needs a person.
+    pub open_problems: i64,
+}
+
+/// Looks.
+///
+/// # Errors
+/// When SQLite cannot read.
+pub fn look(connection: &Reader) -> rusqlite::Result<Summary> {
+    let number = |sql: &str| connection.query_row(sql, [], |row| row.get::<_, i64>(0));
+    let by_name = |sql: &str| {
+        connection
+            .prepare(sql)?
+            .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<rusqlite::Result<BTreeMap<_, _>>>()
+    };
+    let last = "SELECT strftime('%Y-%m-%dT%H:%M:%fZ', received_at / 1000.0, 'unixepoch') FROM journal ORDER BY seq DESC LIMIT 1";
+    Ok(Summary {
+        webhooks: number("SELECT count(*) FROM journal")?,
+        last_webhook: connection
+            .prepare(last)?
+            .query_map([], |row| row.get(0))?
+            .next()
+            .transpose()?,
+        unplanned: number(
+            "SELECT count(*) FROM journal WHERE seq > (SELECT value FROM meta WHERE key = 'planned_to')",
+        )?,
+        unknown: number("SELECT count(*) FROM events WHERE action = 'unknown'")?,
+        work: by_name("SELECT state, count(*) FROM freshness GROUP BY state")?,
+        objects: by_name(
+            "SELECT resource, count(*) FROM objects WHERE deleted_at IS NULL GROUP BY resource",
+        )?,
+        refused: super::counters(connection, "refused.")?
+            .into_iter()
+            .collect(),
+        open_problems: number("SELECT count(*) FROM problems WHERE closed_at IS NULL")?,
+    })
+}

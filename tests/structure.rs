@@ -1,0 +1,431 @@
+//! Who may know what: reads the text of src/ and keeps its parts apart. Comments, the content of strings, and tests do
+//! not count; only words do, so a name that is hidden in a macro or behind `as` is not seen.
+
+mod rust;
+
+use std::path::Path;
+
+use rust::{File, file, source, texts};
+
+/// A crate or an idea, and the only places that may name it.
+struct Only {
+    what: &'static str,
+    words: &'static [&'static str],
+    /// A file of src/, or the beginning of the paths of several, and why it may. An allowed place is one line here.
+    places: &'static [(&'static str, &'static str)],
+}
+
+/// Words end in `::` for a crate or module, wherever it stands in a path; anything else is Rust to be found as it is.
+const ONLY: &[Only] = &[
+    Only {
+        what: "HTTP",
+        words: &["hyper::", "hyper_util::", "http_body_util::", "http::"],
+        places: &[
+            ("intake/", "answers requests"),
+            ("fetch/client.rs", "makes requests"),
+            ("config.rs", "reads addresses as the client's own type"),
+            ("standin/", "plays Belvo"),
+        ],
+    },
+    Only {
+        what: "TLS",
+        words: &[
+            "rustls::",
+            "tokio_rustls::",
+            "hyper_rustls::",
+            "rustls_native_certs::",
+            "webpki_roots::",
+        ],
+        places: &[
+            ("intake/tls.rs", "files -> settings of the server"),
+            ("intake/listener.rs", "hands these settings on"),
+            ("intake/connection.rs", "the handshake"),
+            ("fetch/client.rs", "the client's side"),
+            ("system/tls.rs", "names the provider"),
+            ("gateway.rs", "hands settings and roots on"),
+            ("standin/", "plays Belvo"),
+        ],
+    },
+    Only {
+        what: "the crypto provider",
+        words: &["default_provider", "aws_lc_rs"],
+        places: &[
+            ("system/tls.rs", "the one place for the gateway"),
+            ("standin/", "knows nothing of the gateway"),
+        ],
+    },
+    Only {
+        what: "SQL",
+        words: &["rusqlite::"],
+        places: &[
+            ("database/", "opens the file and writes it"),
+            ("journal/", "its table"),
+            ("store/", "its tables"),
+            ("commands/demo/file.rs", "reads as an admin would"),
+        ],
+    },
+    Only {
+        what: "networks of addresses",
+        words: &["ipnet::"],
+        places: &[("intake/source.rs", "the source check")],
+    },
+    Only {
+        what: "the log",
+        words: &["tracing::"],
+        places: &[
+            (
+                "drain/mod.rs",
+                "on the drain's thread, which no answer waits for",
+            ),
+            ("drain/planner.rs", "the same"),
+            ("bookkeeper.rs", "what the intake had to say, afterwards"),
+            ("gateway.rs", "start and stop"),
+            ("commands/serve.rs", "why the gateway ended"),
+            ("cli.rs", "the level, for --log"),
+            ("system/logging.rs", "the level"),
+            ("standin/", "its own connections"),
+        ],
+    },
+    Only {
+        what: "where logs go",
+        words: &["tracing_journald::", "tracing_subscriber::"],
+        places: &[("system/logging.rs", "journald or stderr")],
+    },
+    Only {
+        what: "what a secret is made of",
+        words: &["subtle::", "secrecy::", "ExposeSecret"],
+        places: &[("system/secret.rs", "the one visible way out")],
+    },
+    Only {
+        what: "the form of the configuration",
+        words: &["toml::", "strsim::"],
+        places: &[("config.rs", "the only file that knows it")],
+    },
+    Only {
+        what: "the command line",
+        words: &["clap::"],
+        places: &[
+            ("cli.rs", "the subcommands"),
+            ("commands/demo.rs", "its own options"),
+        ],
+    },
+    Only {
+        what: "errors without a type",
+        words: &["anyhow::"],
+        places: &[("commands/", "shown to a person and to nobody else")],
+    },
+    Only {
+        what: "what systemd is told",
+        words: &["sd_notify::"],
+        places: &[("system/notify.rs", "readiness and the watchdog")],
+    },
+    Only {
+        what: "making certificates",
+        words: &["rcgen::"],
+        places: &[("standin/certificates.rs", "for the demo and the tests")],
+    },
+    Only {
+        what: "the stand-in for Belvo",
+        words: &["standin::"],
+        places: &[("commands/demo", "nothing that runs in production")],
+    },
+    Only {
+        what: "the intake",
+        words: &["intake::"],
+        places: &[
+            ("gateway.rs", "wires both halves"),
+            ("config.rs", "reads addresses into the source check's type"),
+        ],
+    },
+    Only {
+        what: "the drain",
+        words: &["drain::"],
+        places: &[
+            ("gateway.rs", "wires both halves"),
+            ("store/", "keeps plans and the state of work"),
+        ],
+    },
+    Only {
+        what: "the API",
+        words: &["fetch::"],
+        places: &[
+            ("gateway.rs", "wires both halves"),
+            ("drain/", "asks it for pages"),
+        ],
+    },
+    Only {
+        what: "unsafe code",
+        words: &["unsafe"],
+        places: &[],
+    },
+    Only {
+        what: "a panic without a reason",
+        words: &[".unwrap()", "todo!", "unimplemented!"],
+        places: &[],
+    },
+];
+
+/// A place, what it never names, and why.
+struct Never {
+    place: &'static str,
+    words: &'static [&'static str],
+    why: &'static str,
+}
+
+const NEVER: &[Never] = &[
+    Never {
+        place: "intake/",
+        words: &["drain::", "fetch::", "store::", "bookkeeper::"],
+        why: "an answer waits for the journal and for nothing else",
+    },
+    Never {
+        place: "intake/",
+        words: &[
+            "tracing::",
+            "logging::",
+            "error!",
+            "warn!",
+            "info!",
+            "debug!",
+            "trace!",
+            "print!",
+            "println!",
+            "eprint!",
+            "eprintln!",
+            "dbg!",
+        ],
+        why: "a stuck log must not hold up an answer; what the intake has to say is a notice",
+    },
+    Never {
+        place: "drain/",
+        words: &["intake::"],
+        why: "the journal is all that the halves share",
+    },
+    Never {
+        place: "fetch/",
+        words: &["intake::", "drain::", "store::", "journal::"],
+        why: "it knows pages and errors, not why they are asked for or where objects go",
+    },
+    Never {
+        place: "store/",
+        words: &["intake::", "fetch::"],
+        why: "it never knows why it was called",
+    },
+    Never {
+        place: "standin/",
+        words: &[
+            "bookkeeper::",
+            "catalog::",
+            "config::",
+            "database::",
+            "drain::",
+            "fetch::",
+            "gateway::",
+            "intake::",
+            "journal::",
+            "limits::",
+            "notices::",
+            "store::",
+            "system::",
+            "webhook::",
+        ],
+        why: "it knows what Belvo documents; what it shared with the gateway, it could not find wrong",
+    },
+];
+
+/// Files that only decide: the same input always gives the same answer.
+const PURE: &[&str] = &[
+    "webhook.rs",
+    "catalog.rs",
+    "intake/source.rs",
+    "intake/auth.rs",
+    "drain/plan.rs",
+    "drain/work.rs",
+    "drain/retry.rs",
+    "fetch/page.rs",
+    "fetch/error.rs",
+];
+
+/// No task, no clock, no dice, no disk, no network, no log, no SQL.
+const IMPURE: &[&str] = &[
+    "async",
+    "await",
+    "tokio::",
+    "std::thread",
+    "SystemTime::now",
+    "Instant::now",
+    "UnixMs::now",
+    "clock::Clock",
+    "fastrand::",
+    "std::fs",
+    "std::env",
+    "std::process",
+    "system::files",
+    "TcpStream",
+    "TcpListener",
+    "UdpSocket",
+    "hyper::",
+    "tracing::",
+    "println!",
+    "eprintln!",
+    "rusqlite::",
+];
+
+#[test]
+fn a_crate_or_idea_appears_only_where_it_may() {
+    let files = source();
+    let breaches: Vec<_> = ONLY.iter().flat_map(|only| only.breaches(&files)).collect();
+    assert!(
+        breaches.is_empty(),
+        "take it out, or give the place a line with its reason in ONLY:\n{}",
+        breaches.join("\n")
+    );
+}
+
+#[test]
+fn every_place_that_may_know_something_still_does() {
+    let files = source();
+    for only in ONLY {
+        for (place, _) in only.places {
+            assert!(
+                files
+                    .iter()
+                    .any(|file| file.is_in(place) && file.first(only.words).is_some()),
+                "nothing in src/{place} names {} any more: take its line out of ONLY",
+                only.what
+            );
+        }
+    }
+}
+
+#[test]
+fn no_part_names_what_it_must_not_know() {
+    let files = source();
+    for never in NEVER {
+        assert!(
+            files.iter().any(|file| file.is_in(never.place)),
+            "src/{} is gone: change NEVER",
+            never.place
+        );
+    }
+    let breaches: Vec<_> = NEVER
+        .iter()
+        .flat_map(|never| never.breaches(&files))
+        .collect();
+    assert!(breaches.is_empty(), "{}", breaches.join("\n"));
+}
+
+#[test]
+fn what_only_decides_touches_no_clock_disk_network_or_task() {
+    let files = source();
+    for path in PURE {
+        let file = files
+            .iter()
+            .find(|file| file.path == *path)
+            .unwrap_or_else(|| panic!("src/{path} is gone: change PURE"));
+        if let Some((line, word)) = file.first(IMPURE) {
+            panic!("src/{path}:{line} names {word}, but it only decides");
+        }
+    }
+}
+
+#[test]
+fn every_file_begins_with_what_it_is_for() {
+    for (path, text) in texts() {
+        let mark = match Path::new(&path).extension().and_then(|end| end.to_str()) {
+            Some("rs") => "//! ",
+            Some("sql") => "-- ",
+            _ => panic!("src/{path} is neither Rust nor SQL"),
+        };
+        let first = text.lines().next().unwrap_or_default();
+        assert!(
+            first.starts_with(mark) && first.len() > mark.len(),
+            "src/{path} begins with {first:?}; it must say what it is for, after {mark:?}"
+        );
+    }
+}
+
+#[test]
+fn every_bound_has_a_reason_and_is_kept_somewhere() {
+    let files = source();
+    let limits = texts()
+        .into_iter()
+        .find(|(path, _)| path == "limits.rs")
+        .expect("limits.rs")
+        .1;
+    let mut bounds = 0;
+    let mut before = "";
+    for line in limits.lines() {
+        if let Some(rest) = line.strip_prefix("pub const ") {
+            bounds += 1;
+            let (name, _) = rest.split_once(':').expect("a type");
+            assert!(
+                before.starts_with("/// "),
+                "{name} has no reason above it in limits.rs"
+            );
+            assert!(
+                files
+                    .iter()
+                    .any(|file| file.path != "limits.rs" && file.line_of(name).is_some()),
+                "{name} of limits.rs bounds nothing"
+            );
+        }
+        before = line;
+    }
+    assert!(bounds > 0, "limits.rs has no bounds");
+}
+
+impl Only {
+    fn breaches(&self, files: &[File]) -> Vec<String> {
+        let elsewhere = |file: &&File| !self.places.iter().any(|(place, _)| file.is_in(place));
+        let breach = |file: &File| {
+            let (line, word) = file.first(self.words)?;
+            let mut text = format!("src/{}:{line} names {word} ({})", file.path, self.what);
+            if self.places.is_empty() {
+                text += "; nothing may";
+            }
+            for (place, why) in self.places {
+                text += &format!("\n    src/{place} may: {why}");
+            }
+            Some(text)
+        };
+        files.iter().filter(elsewhere).filter_map(breach).collect()
+    }
+}
+
+impl Never {
+    fn breaches(&self, files: &[File]) -> Vec<String> {
+        let breach = |file: &File| {
+            let (line, word) = file.first(self.words)?;
+            let (place, why) = (self.place, self.why);
+            Some(format!(
+                "src/{}:{line} names {word}, which src/{place} never does: {why}",
+                file.path
+            ))
+        };
+        files
+            .iter()
+            .filter(|file| file.is_in(self.place))
+            .filter_map(breach)
+            .collect()
+    }
+}
+
+#[test]
+fn a_breach_names_its_file_its_line_and_the_rule() {
+    let files = [
+        file("intake/mod.rs", "\nuse tracing::info;"),
+        file("drain/mod.rs", "use tracing::info;"),
+    ];
+    let found: Vec<_> = NEVER
+        .iter()
+        .flat_map(|never| never.breaches(&files))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            "src/intake/mod.rs:2 names tracing::, which src/intake/ never does: a stuck log must not hold up an answer; \
+             what the intake has to say is a notice"
+        ]
+    );
+}
