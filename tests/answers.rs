@@ -219,3 +219,74 @@ fn a_commit_that_takes_longer_than_four_seconds_is_answered_503_before_belvo_giv
     assert_eq!(gateway.answers(webhook()), 200);
     place.until_logged(&["unavailable", "503", "took too long"]);
 }
+
+#[test]
+fn a_delivery_whose_503_was_sent_is_planned_when_it_is_journalled_after_all() {
+    let place = Place::new().on_a_bad_disk();
+    let gateway = place.start();
+    place.break_disk("hold-sync");
+    assert_eq!(gateway.answers(webhook()), 503);
+    place.mend_disk("hold-sync");
+    place.until("SELECT count(*) FROM events WHERE action = 'fetch'", 1);
+}
+
+#[test]
+fn an_authorization_problem_is_over_when_the_same_source_sends_the_right_value() {
+    let place = Place::new().with_authorization();
+    let gateway = place.start();
+    let wrong = gateway.sender().authorization("Bearer wrong");
+    assert_eq!(
+        wrong.send(webhook().as_bytes()).expect("an answer").status,
+        401
+    );
+    place.until(
+        "SELECT count(*) FROM attention WHERE kind = 'authorization-mismatch'",
+        1,
+    );
+    assert_eq!(gateway.answers(webhook()), 200);
+    place.until(
+        "SELECT count(*) FROM attention WHERE kind = 'authorization-mismatch'",
+        0,
+    );
+}
+
+#[test]
+fn a_kept_connection_that_falls_silent_is_closed_and_is_no_refusal() {
+    let place = Place::new();
+    let gateway = place.start();
+    let sender = gateway.sender();
+    let mut connection = sender.connect().expect("a connection");
+    assert_eq!(
+        connection
+            .send(webhook().as_bytes())
+            .expect("an answer")
+            .status,
+        200
+    );
+    // The next answer never comes: the connection is closed.
+    connection.read().expect_err("an end");
+    gateway.stop();
+    assert_eq!(place.value::<i64>("SELECT count(*) FROM refusals"), 0);
+    assert!(
+        !place.log().contains("a request was refused"),
+        "{}",
+        place.log()
+    );
+}
+
+#[test]
+fn strangers_are_all_counted_and_some_of_them_are_listed() {
+    const STRANGERS: u8 = 200;
+    let place = Place::new().allowing("127.0.0.1");
+    let gateway = place.start();
+    for last in 2..2 + STRANGERS {
+        let stranger = gateway.sender().from(IpAddr::from([127, 0, 1, last]));
+        stranger.send(b"").expect_err("no answer");
+    }
+    gateway.stop();
+    assert_eq!(
+        place.value::<i64>("SELECT value FROM meta WHERE key = 'refused.source'"),
+        i64::from(STRANGERS)
+    );
+    assert!(place.value::<i64>("SELECT count(*) FROM refusals") <= 130);
+}

@@ -510,3 +510,21 @@ fn two_thousand_webhooks_sent_while_the_api_is_away_are_answered_kept_and_fetche
         }
     }
 }
+
+#[test]
+fn while_the_file_cannot_be_written_belvo_is_not_asked_again_and_again() {
+    let belvo = belvo();
+    let house = furnish(&belvo, 20);
+    let place = Place::new().fetching_from(&belvo).on_a_bad_disk();
+    let gateway = place.start();
+    let held = belvo.hold(When::path(ACCOUNTS));
+    gateway.answers(historical_update(Resource::Accounts, house.link(), 3));
+    assert!(held.wait_reached(PATIENCE));
+    place.break_disk("fail-write");
+    held.release();
+    place.until_logged(&["could not be read or written", "seconds=4"]);
+    assert!(belvo.requests().len() <= 4, "{}", belvo.requests().len());
+    place.mend_disk("fail-write");
+    place.until_fetched();
+    assert_kept(&place, &belvo, ACCOUNTS, house.link());
+}

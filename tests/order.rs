@@ -77,6 +77,27 @@ fn the_row_is_written_and_synced_before_the_first_byte_of_the_answer() {
 }
 
 #[test]
+fn after_a_failed_sync_the_file_is_made_whole_before_anything_is_answered_200() {
+    let place = Place::new().on_a_bad_disk();
+    let gateway = place.start();
+    let webhook = historical_update(Resource::Accounts, LINK, 2);
+    assert_eq!(gateway.answers(&webhook), 200);
+    place.break_disk("fail-sync");
+    assert_eq!(gateway.answers(&webhook), 503);
+    place.mend_disk("fail-sync");
+    while gateway.answers(&webhook) != 200 {}
+    let log = std::fs::read_to_string(place.path("faults.log")).expect("a log");
+    let since: Vec<_> = log
+        .lines()
+        .skip_while(|line| !line.contains("sync-failed"))
+        .collect();
+    let position = |what: &str| since.iter().rposition(|line| line.contains(what));
+    // The kernel may have dropped pages of the WAL that it could not write, so they are in the file itself by now.
+    let (file, answer) = (position("/gateway.db 0"), position("sends socket"));
+    assert!(file.is_some() && file < answer, "{since:#?}");
+}
+
+#[test]
 fn strace_sees_the_same_order() {
     let strace = Command::new("strace")
         .arg("--version")

@@ -465,3 +465,147 @@ impl Thread {
         outcome.map(|ended| ended.wrote)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::VIEWS;
+    use std::future::Future;
+    use tempfile::TempDir;
+
+    /// A writer on a file of its own, with one more table.
+    fn writer() -> (TempDir, Writer, oneshot::Receiver<Result<(), WriterFailed>>) {
+        let place = tempfile::tempdir().expect("a temporary directory");
+        let directory = StateDirectory::lock(place.path()).expect("a state directory");
+        let connection = super::super::open_writer(&directory, VIEWS).expect("a file");
+        connection
+            .execute_batch("CREATE TABLE t (x INTEGER PRIMARY KEY) STRICT")
+            .expect("a table");
+        let (writer, end) = Writer::start(directory, connection, VIEWS).expect("a thread");
+        (place, writer, end)
+    }
+
+    fn insert(x: i64) -> impl FnOnce(&Transaction<'_>) -> rusqlite::Result<usize> + Send + 'static {
+        move |transaction| transaction.execute("INSERT INTO t VALUES (?1)", [x])
+    }
+
+    async fn count(writer: &Writer) -> i64 {
+        let count = |transaction: &Transaction<'_>| {
+            transaction.query_row("SELECT count(*) FROM t", [], |row| row.get(0))
+        };
+        writer.change(count).await.expect("a count")
+    }
+
+    #[tokio::test]
+    async fn an_append_that_is_refused_fails_alone() {
+        let (_place, writer, _end) = writer();
+        writer.append(insert(1)).await.expect("a row");
+        let (good, bad) = tokio::join!(writer.append(insert(2)), writer.append(insert(1)));
+        assert!(good.is_ok() && matches!(bad, Err(WriteError::Database(_))));
+        assert_eq!(count(&writer).await, 2);
+    }
+
+    #[tokio::test]
+    async fn a_change_that_is_refused_halfway_leaves_nothing() {
+        let (_place, writer, _end) = writer();
+        let half = |transaction: &Transaction<'_>| {
+            insert(1)(transaction)?;
+            insert(1)(transaction)
+        };
+        assert!(matches!(
+            writer.change(half).await,
+            Err(WriteError::Database(_))
+        ));
+        assert_eq!(count(&writer).await, 0);
+    }
+
+    #[tokio::test]
+    async fn a_queue_that_is_full_says_so_at_once() {
+        let (_place, writer, _end) = writer();
+        let (hold, held) = std::sync::mpsc::channel::<()>();
+        let (begun, begins) = oneshot::channel();
+        let busy = writer.clone();
+        let busy = tokio::spawn(async move {
+            let wait = move |_: &Transaction<'_>| {
+                let _ = begun.send(());
+                let _ = held.recv();
+                Ok(())
+            };
+            busy.append(wait).await
+        });
+        begins.await.expect("a busy writer");
+        let mut waiting = tokio::task::JoinSet::new();
+        for x in 0..APPENDS_QUEUED_MAX as i64 {
+            let writer = writer.clone();
+            waiting.spawn(async move { writer.append(insert(x)).await });
+        }
+        while writer.shared.lock().appends.len() < APPENDS_QUEUED_MAX {
+            tokio::task::yield_now().await;
+        }
+        assert!(matches!(
+            writer.append(insert(-1)).await,
+            Err(WriteError::QueueFull)
+        ));
+        drop(hold);
+        assert!(busy.await.expect("a task").is_ok());
+        while let Some(appended) = waiting.join_next().await {
+            assert!(appended.expect("a task").is_ok());
+        }
+        assert_eq!(count(&writer).await, APPENDS_QUEUED_MAX as i64);
+    }
+
+    #[tokio::test]
+    async fn what_waits_when_the_writer_is_closed_is_written_and_nothing_after_it() {
+        let (place, writer, end) = writer();
+        let waiting = tokio::spawn({
+            let writer = writer.clone();
+            async move { writer.append(insert(1)).await }
+        });
+        while writer.shared.lock().appends.is_empty() && !waiting.is_finished() {
+            tokio::task::yield_now().await;
+        }
+        writer.close();
+        assert!(matches!(
+            writer.append(insert(2)).await,
+            Err(WriteError::Ended)
+        ));
+        assert!(waiting.await.expect("a task").is_ok());
+        assert!(matches!(end.await, Ok(Ok(()))));
+        let file = Connection::open(place.path().join(super::super::FILE_NAME)).expect("a file");
+        assert_eq!(
+            file.query_row("SELECT count(*) FROM t", [], |row| row.get::<_, i64>(0))
+                .expect("a count"),
+            1
+        );
+    }
+
+    #[tokio::test]
+    async fn a_panic_in_the_writer_ends_it_and_everybody_is_told() {
+        let (_place, writer, end) = writer();
+        let panics = |_: &Transaction<'_>| -> rusqlite::Result<()> { panic!("on purpose") };
+        assert!(matches!(
+            writer.change(panics).await,
+            Err(WriteError::Ended)
+        ));
+        assert!(matches!(end.await, Ok(Err(WriterFailed::Panicked))));
+        assert!(matches!(
+            writer.append(insert(1)).await,
+            Err(WriteError::Ended)
+        ));
+    }
+
+    #[tokio::test]
+    async fn appends_tell_that_they_were_committed_even_when_nobody_waits_for_them() {
+        let (_place, writer, _end) = writer();
+        let mut appended = writer.watch_appends();
+        let mut given_up = Box::pin(writer.append(insert(1)));
+        assert!(
+            std::future::poll_fn(|context| std::task::Poll::Ready(given_up.as_mut().poll(context)))
+                .await
+                .is_pending()
+        );
+        drop(given_up);
+        appended.changed().await.expect("news");
+        assert_eq!(count(&writer).await, 1);
+    }
+}
