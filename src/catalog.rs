@@ -107,6 +107,14 @@ pub const WEBHOOKS: &[Webhook] = &[
     fetch("BALANCES", "new_balances_updated", "balances"),
 ];
 
+/// Differs between two programs that know different webhooks.
+pub fn fingerprint() -> String {
+    let rows = WEBHOOKS
+        .iter()
+        .map(|row| format!("{}.{}", row.kind, row.code));
+    rows.collect::<Vec<_>>().join(" ")
+}
+
 /// The resource stored under `name`.
 pub fn resource_named(name: &str) -> Option<&'static Resource> {
     RESOURCES.iter().find(|resource| resource.name == name)

@@ -1,12 +1,10 @@
-//! The command line: parsed here, done in `commands`. Errors and exit codes leave the program here.
+//! The command line: the subcommands and their arguments. Parses, and does nothing.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 use tracing::Level;
-
-use crate::commands;
 
 /// Exit code of a bad configuration, as systemd knows it (EX_CONFIG of sysexits.h).
 pub const EXIT_CONFIG: u8 = 78;
@@ -21,12 +19,13 @@ struct Cli {
     command: Command,
 }
 
+/// The subcommands.
 #[derive(Debug, Subcommand)]
-enum Command {
+pub enum Command {
     /// Run the gateway until SIGTERM.
     Serve(Serve),
     /// Show the whole way on this machine: a gateway and a stand-in Belvo, real TLS, a real file to look at.
-    Demo(commands::demo::DemoArgs),
+    Demo(Demo),
     /// Check a configuration and the files it names, without starting anything. Exit 78 when something is wrong.
     Check(Configured),
     /// Show what the gateway has received, what waits, and what needs a person.
@@ -59,6 +58,17 @@ pub struct Serve {
     /// How much is logged: error, warn, info, debug or trace.
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub log: Level,
+}
+
+/// Arguments of `demo`.
+#[derive(Args, Debug)]
+pub struct Demo {
+    /// Where its files go; emptied first when an earlier demo left it [default: ./belvo-gateway-demo].
+    #[arg(long, value_name = "DIR")]
+    pub dir: Option<PathBuf>,
+    /// Stay up afterwards, with the stand-in, until Ctrl-C.
+    #[arg(long)]
+    pub keep_running: bool,
 }
 
 /// Where the file is, and how it is shown.
@@ -108,31 +118,19 @@ pub struct Problems {
     pub all: bool,
 }
 
-/// Runs the program: what it prints last and how it exits.
-pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
-        Err(error) => {
-            // Help and version come this way, too. Nobody is left to tell when even that cannot be printed.
-            drop(error.print());
-            return if error.use_stderr() {
-                ExitCode::from(EXIT_USAGE)
-            } else {
-                ExitCode::SUCCESS
-            };
+/// What was typed; or how to exit, after help, the version or an error was printed.
+///
+/// # Errors
+/// When there is nothing to be done.
+pub fn parse() -> Result<Command, ExitCode> {
+    Cli::try_parse().map(|cli| cli.command).map_err(|error| {
+        // Nobody is left to tell when even that cannot be printed.
+        drop(error.print());
+        if error.use_stderr() {
+            ExitCode::from(EXIT_USAGE)
+        } else {
+            ExitCode::SUCCESS
         }
-    };
-    let outcome = match cli.command {
-        Command::Serve(arguments) => commands::serve::run(&arguments),
-        Command::Demo(arguments) => commands::demo::run(arguments).map(|()| ExitCode::SUCCESS),
-        Command::Check(arguments) => commands::check::run(&arguments),
-        Command::Status(arguments) => commands::status::run(&arguments),
-        Command::Events(arguments) => commands::events::run(&arguments),
-        Command::Problems(arguments) => commands::problems::run(&arguments),
-    };
-    outcome.unwrap_or_else(|error| {
-        eprintln!("belvo-gateway: {error:#}");
-        ExitCode::FAILURE
     })
 }
 

@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+use belvo_gateway::{cli, commands};
+
 fn main() -> ExitCode {
-    belvo_gateway::cli::main()
+    match cli::parse() {
+        Ok(command) => commands::run(&command),
+        Err(code) => code,
+    }
 }

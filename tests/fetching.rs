@@ -528,3 +528,29 @@ fn while_the_file_cannot_be_written_belvo_is_not_asked_again_and_again() {
     place.until_fetched();
     assert_kept(&place, &belvo, ACCOUNTS, house.link());
 }
+
+#[test]
+fn what_was_unknown_is_planned_again_by_a_program_that_knows_it() {
+    let belvo = belvo();
+    let house = furnish(&belvo, 21);
+    let place = Place::new().fetching_from(&belvo);
+    let gateway = place.start();
+    gateway.answers(historical_update(Resource::Accounts, house.link(), 3));
+    gateway.answers(r#"{"webhook_type":"WEATHER","webhook_code":"sunny"}"#);
+    place.until_fetched();
+    assert!(gateway.stop().0.success());
+    // As a program would have left it that did not know the first of the two.
+    let file = rusqlite::Connection::open(place.state().join("gateway.db")).expect("a file");
+    file.execute_batch(
+        "UPDATE events SET action = 'unknown', resource = NULL; DELETE FROM work; DELETE FROM objects;
+         UPDATE meta SET value = 'fewer' WHERE key = 'catalog'",
+    )
+    .expect("an older file");
+    drop(file);
+    let _gateway = place.start();
+    place.until(
+        "SELECT group_concat(state, ' ') FROM (SELECT state FROM inbox ORDER BY seq)",
+        "done unknown".to_owned(),
+    );
+    assert_kept(&place, &belvo, ACCOUNTS, house.link());
+}

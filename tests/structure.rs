@@ -104,10 +104,7 @@ const ONLY: &[Only] = &[
     Only {
         what: "the command line",
         words: &["clap::"],
-        places: &[
-            ("cli.rs", "the subcommands"),
-            ("commands/demo.rs", "its own options"),
-        ],
+        places: &[("cli.rs", "the subcommands")],
     },
     Only {
         what: "errors without a type",

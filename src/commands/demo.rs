@@ -10,9 +10,10 @@ mod interrupt;
 mod scenes;
 mod stage;
 
-use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use crate::cli::Demo;
 use crate::standin::payloads::{Resource, new_available};
 use directory::{Directory, HOOK_PATH};
 use findings::{Findings, ms};
@@ -29,22 +30,14 @@ const QUERIES: [&str; 3] = [
     "SELECT resource, state, objects, lag_seconds, last_fetched FROM freshness",
 ];
 
-/// Watch a gateway at work against a stand-in for Belvo on this machine; needs no key and no account.
-#[derive(Debug, clap::Args)]
-pub struct DemoArgs {
-    /// Where its files go; emptied first when an earlier demo left it [default: ./belvo-gateway-demo].
-    #[arg(long, value_name = "DIR")]
-    pub dir: Option<PathBuf>,
-    /// Stay up afterwards, with the stand-in, until Ctrl-C.
-    #[arg(long)]
-    pub keep_running: bool,
-}
-
-/// Runs all scenes; an error when anything that was shown was not true.
-pub fn run(args: DemoArgs) -> anyhow::Result<()> {
+/// Runs all scenes.
+///
+/// # Errors
+/// When anything that was shown was not true.
+pub fn run(args: &Demo) -> anyhow::Result<ExitCode> {
     let begun = Instant::now();
     let interrupt = Interrupt::watch()?;
-    let directory = Directory::prepare(args.dir)?;
+    let directory = Directory::prepare(args.dir.clone())?;
     let mut stage = raise(directory, interrupt, begun)?;
     scenes::webhooks_arrive(&mut stage)?;
     scenes::fetches_follow(&mut stage)?;
@@ -58,7 +51,8 @@ pub fn run(args: DemoArgs) -> anyhow::Result<()> {
         println!("   shown in {:.1} s", begun.elapsed().as_secs_f64());
         advise(&stage.directory);
         stage.findings.conclude(&log)?;
-        return play(stage);
+        play(stage)?;
+        return Ok(ExitCode::SUCCESS);
     }
     let Stage {
         gateway,
@@ -70,7 +64,8 @@ pub fn run(args: DemoArgs) -> anyhow::Result<()> {
     findings.print();
     println!("   shown in {:.1} s", begun.elapsed().as_secs_f64());
     advise(&directory);
-    findings.conclude(&log)
+    findings.conclude(&log)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn raise(directory: Directory, interrupt: Interrupt, begun: Instant) -> anyhow::Result<Stage> {

@@ -1,5 +1,5 @@
 //! One file for each subcommand, with the same parts in the same order: what it reads, what it does, what it prints. This
-//! file holds what they share: finding the file that is looked at.
+//! file calls the right one and holds what they share: finding the file that is looked at.
 
 pub mod check;
 pub mod demo;
@@ -10,12 +10,29 @@ pub mod status;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Context;
 
-use crate::cli::Reading;
+use crate::cli::{Command, Reading};
 use crate::config::{self, Surroundings};
 use crate::database::{Reader, open_reader};
+
+/// Does what was typed. Errors and exit codes leave the program here.
+pub fn run(command: &Command) -> ExitCode {
+    let outcome = match command {
+        Command::Serve(arguments) => serve::run(arguments),
+        Command::Demo(arguments) => demo::run(arguments),
+        Command::Check(arguments) => check::run(arguments),
+        Command::Status(arguments) => status::run(arguments),
+        Command::Events(arguments) => events::run(arguments),
+        Command::Problems(arguments) => problems::run(arguments),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("belvo-gateway: {error:#}");
+        ExitCode::FAILURE
+    })
+}
 
 /// The state directory: as given, or as configured.
 fn state_directory(reading: &Reading) -> anyhow::Result<PathBuf> {

@@ -9,10 +9,11 @@ use tracing::info;
 
 use super::plan::{self, Planned};
 use super::repeats::Repeats;
+use crate::catalog;
 use crate::database::{Reader, WriteError};
 use crate::journal;
 use crate::limits::{DELIVERIES_REMEMBERED, PLAN_BYTES_MAX, PLAN_QUIET, PLAN_ROWS_MAX, PLAN_WAIT};
-use crate::store::{self, Store};
+use crate::store::{self, Store, planning};
 use crate::system::clock::Clock;
 use crate::webhook::Seq;
 
@@ -108,7 +109,10 @@ impl Planner {
         let newest = journal::newest(reader)?;
         let mut cursor = match self.cursor {
             Some(cursor) => cursor,
-            None => self.remember(reader)?,
+            None => {
+                self.catch_up(reader).await?;
+                self.remember(reader)?
+            }
         };
         while cursor < newest {
             let rows = journal::after(reader, cursor, PLAN_ROWS_MAX, PLAN_BYTES_MAX)?;
@@ -124,6 +128,28 @@ impl Planner {
         self.pace.last_planned = Some(Instant::now());
         self.pace.news = false;
         Ok(())
+    }
+
+    /// After an upgrade that knows more kinds of webhooks: plans again what was unknown.
+    async fn catch_up(&mut self, reader: &Reader) -> Result<(), WriteError> {
+        let catalog = catalog::fingerprint();
+        if planning::catalog(reader)?.as_ref() == Some(&catalog) {
+            return Ok(());
+        }
+        let mut from = Seq(0);
+        loop {
+            let unknown = planning::unknown_after(reader, from, PLAN_ROWS_MAX)?;
+            let Some(last) = unknown.last() else { break };
+            from = *last;
+            let mut planned = Vec::new();
+            for seq in unknown {
+                planned.extend(journal::at(reader, seq)?.map(|row| self.planned(&row)));
+            }
+            planned.retain(|planned| planned.action != plan::Action::Unknown);
+            self.store.plan(planned.clone(), self.clock.wall()).await?;
+            planned.iter().for_each(log);
+        }
+        self.store.planned_by(catalog).await
     }
 
     /// After a start: where planning goes on, and the deliveries that a repeated one may repeat.

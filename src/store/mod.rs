@@ -51,6 +51,16 @@ impl Store {
             .await
     }
 
+    /// Notes by which catalog the journal was planned.
+    ///
+    /// # Errors
+    /// When nothing was written.
+    pub async fn planned_by(&self, catalog: String) -> Result<(), WriteError> {
+        self.writer
+            .change(move |transaction| planning::planned_by(transaction, &catalog))
+            .await
+    }
+
     /// Puts objects; those whose bytes did not change are not written again.
     ///
     /// # Errors

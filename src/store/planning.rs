@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use rusqlite::{Transaction, params};
+use rusqlite::{OptionalExtension, Transaction, params};
 
 use super::{problems, work};
+use crate::database::Reader;
 use crate::drain::plan::Planned;
 use crate::drain::work::{Key, Work};
 use crate::system::clock::UnixMs;
@@ -44,6 +45,41 @@ pub(super) fn apply(
         .prepare_cached("UPDATE meta SET value = max(value, ?1) WHERE key = 'planned_to'")?
         .execute([newest.0])
         .map(drop)
+}
+
+/// Notes by which catalog everything up to the cursor was planned.
+pub(super) fn planned_by(transaction: &Transaction<'_>, catalog: &str) -> rusqlite::Result<()> {
+    transaction
+        .execute(
+            "INSERT OR REPLACE INTO meta VALUES ('catalog', ?1)",
+            [catalog],
+        )
+        .map(drop)
+}
+
+/// The catalog that was noted last.
+///
+/// # Errors
+/// When SQLite cannot read.
+pub fn catalog(reader: &Reader) -> rusqlite::Result<Option<String>> {
+    reader
+        .query_row("SELECT value FROM meta WHERE key = 'catalog'", [], |row| {
+            row.get(0)
+        })
+        .optional()
+}
+
+/// Webhooks after `from` that were unknown when they were planned, oldest first, `limit` at most.
+///
+/// # Errors
+/// When SQLite cannot read.
+pub fn unknown_after(reader: &Reader, from: Seq, limit: u32) -> rusqlite::Result<Vec<Seq>> {
+    reader
+        .prepare_cached(
+            "SELECT seq FROM events WHERE action = 'unknown' AND seq > ?1 ORDER BY seq LIMIT ?2",
+        )?
+        .query_map(params![from.0, limit], |row| row.get(0).map(Seq))?
+        .collect()
 }
 
 fn wish(

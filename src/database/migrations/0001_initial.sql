@@ -155,7 +155,8 @@ CREATE TABLE refusals (
 ) STRICT;
 
 -- planned_to: the newest seq that was planned. oldest_reader: the lowest version of this schema a program must know to
--- work with this file. views: which text of the views is in place. kept.*, refused.*: counters that outlive a restart.
+-- work with this file. views: which text of the views is in place. catalog: the webhooks that were known to the program
+-- that planned last. refused.*: counters that outlive a restart.
 CREATE TABLE meta (
     key   TEXT PRIMARY KEY,
     value ANY NOT NULL
