@@ -354,6 +354,23 @@ fn until_syncing(place: &Place) {
 }
 
 #[test]
+fn the_watchdog_is_fed_by_passes_through_the_writer_and_not_while_the_disk_hangs() {
+    let place = Place::new()
+        .on_a_bad_disk()
+        .with_environment("WATCHDOG_USEC", "400000");
+    let gateway = place.start();
+    assert!(gateway.tells("WATCHDOG=1", Duration::from_secs(10)));
+    place.break_disk("hold-sync");
+    assert_eq!(
+        gateway.answers(historical_update(Resource::Accounts, LINK, 2)),
+        503
+    );
+    assert!(!gateway.tells("WATCHDOG=1", Duration::from_secs(1)));
+    place.mend_disk("hold-sync");
+    assert!(gateway.tells("WATCHDOG=1", Duration::from_secs(10)));
+}
+
+#[test]
 fn the_shipped_unit_starts_what_this_program_understands() {
     let unit = include_str!("../systemd/belvo-gateway.service");
     let start = unit

@@ -308,6 +308,7 @@ impl Place {
 pub(crate) struct Gateway<'a> {
     place: &'a Place,
     child: Child,
+    notify: UnixDatagram,
     /// Where it listens.
     pub(crate) address: SocketAddr,
 }
@@ -339,19 +340,20 @@ impl<'a> Gateway<'a> {
         let mut gateway = Self {
             place,
             child,
+            notify: socket,
             address: SocketAddr::from(([0, 0, 0, 0], 0)),
         };
-        gateway.address = gateway.ready(&socket);
+        gateway.address = gateway.ready();
         gateway
     }
 
-    fn ready(&mut self, socket: &UnixDatagram) -> SocketAddr {
+    fn ready(&mut self) -> SocketAddr {
         let begun = Instant::now();
         let mut datagram = [0; 4096];
         while begun.elapsed() < PATIENCE {
             let ended = self.child.try_wait().expect("a child");
             assert!(ended.is_none(), "the gateway ended: {}", self.place.log());
-            let Ok(length) = socket.recv(&mut datagram) else {
+            let Ok(length) = self.notify.recv(&mut datagram) else {
                 continue;
             };
             let told = String::from_utf8_lossy(&datagram[..length]).into_owned();
@@ -386,6 +388,23 @@ impl<'a> Gateway<'a> {
             .send(body.as_ref())
             .unwrap_or_else(|error| panic!("{error}; {}", self.place.log()))
             .status
+    }
+
+    /// Whether it tells the service manager this, from now on and within this time.
+    pub(crate) fn tells(&self, what: &str, within: Duration) -> bool {
+        let mut datagram = [0; 4096];
+        self.notify.set_nonblocking(true).expect("a socket");
+        while self.notify.recv(&mut datagram).is_ok() {}
+        self.notify.set_nonblocking(false).expect("a socket");
+        let begun = Instant::now();
+        while begun.elapsed() < within {
+            if let Ok(length) = self.notify.recv(&mut datagram)
+                && datagram[..length].trim_ascii() == what.as_bytes()
+            {
+                return true;
+            }
+        }
+        false
     }
 
     /// Its process id.
