@@ -43,7 +43,10 @@ pub enum WriteError {
     /// The writer has ended.
     #[error("the writer has ended")]
     Ended,
-    /// SQLite or the disk said no.
+    /// What was to be written breaks a rule of the schema; the storage is well.
+    #[error("{0}")]
+    Refused(String),
+    /// The storage said no.
     #[error("{0}")]
     Database(String),
 }
@@ -151,7 +154,10 @@ where
 
     fn finish(self: Box<Self>, committed: &Result<Ended, WriteError>) {
         let answer = match (committed, self.value) {
-            (_, Some(Err(error))) => Err(WriteError::storage(&error)),
+            (_, Some(Err(error))) => Err(match Ran::from_error(&error) {
+                Ran::Broken(error) => error,
+                Ran::Refused | Ran::Well => WriteError::Refused(error.to_string()),
+            }),
             (Ok(Ended { at, .. }), Some(Ok(value))) => Ok(Committed { value, at: *at }),
             (Err(error), _) => Err(error.clone()),
             (Ok(_), None) => Err(WriteError::Ended),
@@ -501,7 +507,7 @@ mod tests {
         let (_place, writer, _end) = writer();
         writer.append(insert(1)).await.expect("a row");
         let (good, bad) = tokio::join!(writer.append(insert(2)), writer.append(insert(1)));
-        assert!(good.is_ok() && matches!(bad, Err(WriteError::Database(_))));
+        assert!(good.is_ok() && matches!(bad, Err(WriteError::Refused(_))));
         assert_eq!(count(&writer).await, 2);
     }
 
@@ -514,7 +520,7 @@ mod tests {
         };
         assert!(matches!(
             writer.change(half).await,
-            Err(WriteError::Database(_))
+            Err(WriteError::Refused(_))
         ));
         assert_eq!(count(&writer).await, 0);
     }

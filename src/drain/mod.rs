@@ -36,7 +36,7 @@ use tracing::{error, info, warn};
 
 use crate::catalog::{RESOURCES, Resource};
 use crate::database::{Reader, WriteError, open_reader};
-use crate::fetch::{Api, Class, Error};
+use crate::fetch::{Api, Cause, Class, Error};
 use crate::limits::{
     DUE_ROWS_MAX, FETCHES_AT_ONCE, FILE_FAILED_WAIT, FILE_FAILED_WAIT_MAX, LONGEST_WAIT,
 };
@@ -267,6 +267,18 @@ impl<A: Api> Drain<A> {
                 Ok(())
             }
             Err(Failed::Api(error)) => self.failed(key, wanted, error).await,
+            // One listing that cannot be kept must not hold up the others.
+            Err(Failed::Store(WriteError::Refused(text))) => {
+                let (path, cause) = (key.resource.clone(), Cause::Unstorable(text));
+                let error = Error {
+                    cause,
+                    path,
+                    page: 0,
+                    request_id: None,
+                    retry_after: None,
+                };
+                self.failed(key, wanted, error).await
+            }
             Err(Failed::Store(error)) => Err(error),
         }
     }

@@ -63,6 +63,8 @@ pub enum Cause {
     },
     /// A listing of more pages than we read.
     Endless,
+    /// The objects break a rule of our file.
+    Unstorable(String),
 }
 
 /// A failed request.
@@ -94,6 +96,7 @@ impl fmt::Display for Error {
             } => write!(f, "{status} {code}")?,
             Cause::Status { status, code: None } => write!(f, "{status}")?,
             Cause::Endless => write!(f, "the listing does not end")?,
+            Cause::Unstorable(text) => write!(f, "the objects cannot be stored: {text}")?,
         }
         match &self.request_id {
             Some(id) => write!(f, " (request_id {id})"),
@@ -107,7 +110,7 @@ impl Error {
     pub fn class(&self) -> Class {
         match &self.cause {
             Cause::Network(_) | Cause::Timeout | Cause::NotAPage(_) => Class::Temporary,
-            Cause::TooLarge | Cause::Endless => Class::Permanent,
+            Cause::TooLarge | Cause::Endless | Cause::Unstorable(_) => Class::Permanent,
             Cause::Status { status, code } => code
                 .as_deref()
                 .and_then(class_of_code)
