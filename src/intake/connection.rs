@@ -18,8 +18,9 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
+use super::Intake;
+use super::reply::Afterwards;
 use super::source::Peer;
-use super::{Afterwards, Intake};
 use crate::limits::{
     HANDSHAKE_WAIT, HEAD_BYTES_MAX, HEAD_WAIT, HEADERS_MAX, LINGER_BYTES_MAX, LINGER_WAIT,
 };

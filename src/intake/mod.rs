@@ -11,6 +11,7 @@
 pub mod auth;
 mod connection;
 pub mod listener;
+mod reply;
 pub mod source;
 pub mod tls;
 
@@ -19,24 +20,20 @@ use std::time::Instant;
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body as _, Bytes, Incoming};
-use hyper::header::{
-    ALLOW, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue,
-    RETRY_AFTER, TRANSFER_ENCODING,
-};
-use hyper::{Method, Request, Response, StatusCode};
+use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use hyper::{Method, Request, Response};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout_at;
 
 use crate::database::WriteError;
-use crate::journal::{Appended, Journal};
-use crate::limits::{
-    ANSWER_WAIT, BODY_BYTES_MAX, BODY_WAIT, COMMIT_WAIT, EVIDENCE_BYTES_MAX, RETRY_AFTER_SECS,
-};
+use crate::journal::Journal;
+use crate::limits::{ANSWER_WAIT, BODY_BYTES_MAX, BODY_WAIT, COMMIT_WAIT, EVIDENCE_BYTES_MAX};
 use crate::notices::{Notice, Notices, Reason, Refused};
 use crate::system::clock::UnixMs;
-use crate::webhook::{Body, Delivery, Malformed, request_id_in};
+use crate::webhook::{Body, Delivery};
 
 use auth::{Authorization, Verdict};
+use reply::{Afterwards, Refusal, Reply};
 use source::{AllowList, Peer};
 
 /// What every request is checked against, and where it goes.
@@ -56,123 +53,6 @@ pub struct Intake {
     pub room: Arc<Semaphore>,
 }
 
-/// Why a request is not answered 200.
-#[derive(Debug)]
-enum Refusal {
-    NotFound,
-    MethodNotAllowed,
-    Unauthorized(Verdict),
-    TooLarge,
-    Slow,
-    /// The connection broke off, or the framing was wrong.
-    Broken(String),
-    Malformed(Malformed, Vec<u8>),
-    /// There is no room for the body now; it was not read.
-    Crowded,
-    Unavailable(String),
-}
-
-impl Refusal {
-    fn status(&self) -> StatusCode {
-        match self {
-            Self::NotFound => StatusCode::NOT_FOUND,
-            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
-            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Slow => StatusCode::REQUEST_TIMEOUT,
-            Self::Broken(_) | Self::Malformed(..) => StatusCode::BAD_REQUEST,
-            Self::Crowded | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
-        }
-    }
-
-    fn reason(&self) -> Reason {
-        match self {
-            Self::NotFound => Reason::Path,
-            Self::MethodNotAllowed => Reason::Method,
-            Self::Unauthorized(_) => Reason::Authorization,
-            Self::TooLarge => Reason::TooLarge,
-            Self::Slow => Reason::Slow,
-            Self::Broken(_) => Reason::Head,
-            Self::Malformed(..) => Reason::UnreadableBody,
-            Self::Crowded | Self::Unavailable(_) => Reason::Unavailable,
-        }
-    }
-
-    /// Whether the body was read to its end, so that the connection may go on.
-    fn leaves_connection_whole(&self) -> bool {
-        matches!(self, Self::Malformed(..) | Self::Unavailable(_))
-    }
-
-    fn detail(&self) -> Option<String> {
-        match self {
-            Self::Unauthorized(Verdict::Missing) => Some("the header is missing".to_owned()),
-            Self::Unauthorized(_) => Some("the header has another value".to_owned()),
-            Self::Broken(text) | Self::Unavailable(text) => Some(text.clone()),
-            Self::Crowded => Some("too many bodies are being read already".to_owned()),
-            Self::Malformed(malformed, bytes) => {
-                let id = request_id_in(bytes)
-                    .map(|id| format!(", request_id {id}"))
-                    .unwrap_or_default();
-                Some(format!("{malformed}, {} bytes{id}", bytes.len()))
-            }
-            _ => None,
-        }
-    }
-}
-
-/// An answer. Made only by the functions below, so that a webhook's 200 cannot be had without its proof.
-struct Reply(Response<Full<Bytes>>);
-
-impl Reply {
-    /// The 200 to a delivery, in exchange for the proof that it is on the disk.
-    fn kept(_proof: &Appended) -> Self {
-        Self(Response::new(Full::default()))
-    }
-
-    /// The 200 to somebody who looks whether the hook is there. It stands for nothing that was sent.
-    fn here() -> Self {
-        Self(Response::new(Full::default()))
-    }
-
-    fn refused(refusal: &Refusal) -> Self {
-        let mut response = Response::new(Full::default());
-        *response.status_mut() = refusal.status();
-        let headers = response.headers_mut();
-        match refusal {
-            Refusal::MethodNotAllowed => {
-                headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
-            }
-            Refusal::Crowded | Refusal::Unavailable(_) => {
-                headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECS));
-            }
-            Refusal::Malformed(_, bytes) => {
-                if let Some(id) = request_id_in(bytes) {
-                    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-                    *response.body_mut() = format!("{{\"request_id\":\"{id}\"}}").into();
-                }
-            }
-            _ => {}
-        }
-        Self(response)
-    }
-
-    /// The last answer on its connection.
-    fn closing(mut self) -> Self {
-        let close = HeaderValue::from_static("close");
-        self.0.headers_mut().insert(CONNECTION, close);
-        self
-    }
-}
-
-/// What the answer leaves the connection like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Afterwards {
-    /// The next request may follow.
-    Whole,
-    /// The rest of a body may still come, and is not wanted.
-    Unread,
-}
-
 impl Intake {
     /// Answers one request whose first byte came at `began`. Cannot fail: every error is an answer.
     async fn answer(
@@ -183,20 +63,16 @@ impl Intake {
     ) -> (Response<Full<Bytes>>, Afterwards) {
         // Without a length there is no body (RFC 9112 section 6.3). Should the sender mean otherwise, what follows must
         // not be taken for its next request: this answer is the last on its connection.
-        let whole = is_delimited(&request);
-        match self.take(request, peer, began).await {
-            Ok(reply) if whole => (reply.0, Afterwards::Whole),
-            Ok(reply) => (reply.closing().0, Afterwards::Unread),
-            Err(refusal) => {
+        let delimited = is_delimited(&request);
+        let reply = self
+            .take(request, peer, began)
+            .await
+            .unwrap_or_else(|refusal| {
                 let reply = Reply::refused(&refusal);
-                let whole = whole && refusal.leaves_connection_whole();
                 self.report(refusal, peer);
-                match whole {
-                    true => (reply.0, Afterwards::Whole),
-                    false => (reply.closing().0, Afterwards::Unread),
-                }
-            }
-        }
+                reply
+            });
+        if delimited { reply } else { reply.closing() }.into_parts()
     }
 
     async fn take(
