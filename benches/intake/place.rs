@@ -1,0 +1,84 @@
+//! Where the bench works: a directory on a real disk, the program that is measured, and the library that slows syncs
+//! down and counts them. Knows nothing of what is run in it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use tempfile::TempDir;
+
+/// Under the target directory, since the one for temporary files may be in memory.
+const ROOM: &str = env!("CARGO_TARGET_TMPDIR");
+
+/// One run's directory and what is in it.
+pub(crate) struct Place {
+    directory: TempDir,
+    /// The program that is measured.
+    pub(crate) program: PathBuf,
+    /// `faults.c`, compiled.
+    pub(crate) faults: PathBuf,
+}
+
+impl Place {
+    pub(crate) fn new(program: PathBuf) -> anyhow::Result<Self> {
+        ensure!(program.is_file(), "{} is no program", program.display());
+        let directory = tempfile::Builder::new()
+            .prefix("bench-")
+            .tempdir_in(ROOM)
+            .with_context(|| format!("no directory in {ROOM}"))?;
+        let faults = compile_faults(directory.path())?;
+        Ok(Self {
+            directory,
+            program,
+            faults,
+        })
+    }
+
+    /// A directory of its own, gone when the value is.
+    pub(crate) fn corner(&self) -> anyhow::Result<TempDir> {
+        tempfile::tempdir_in(self.directory.path()).context("no directory")
+    }
+
+    /// What the figures depend on besides the program.
+    pub(crate) fn description(&self, rounds: usize, window: Duration) -> String {
+        let cores = std::thread::available_parallelism().map_or(0, usize::from);
+        let (arch, kind) = (
+            std::env::consts::ARCH,
+            file_system(self.directory.path()).unwrap_or_default(),
+        );
+        format!(
+            "{arch}, {cores} cores, files on {kind}; {rounds} rounds of {window:?}, in which the subjects take turns. Rates, \
+             times and ratios are medians of the rounds; what a webhook costs is the mean over all of them."
+        )
+    }
+}
+
+fn compile_faults(directory: &Path) -> anyhow::Result<PathBuf> {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vocabulary/faults.c");
+    let library = directory.join("faults.so");
+    let compiled = Command::new("cc")
+        .args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"])
+        .arg(&library)
+        .arg(source)
+        .arg("-ldl")
+        .status()
+        .context("no C compiler, which SQLite needs as well")?;
+    ensure!(compiled.success(), "{source} does not compile");
+    Ok(library)
+}
+
+/// The type of the file system that holds `path`: a sync on one in memory costs nothing, and the reader should know.
+fn file_system(path: &Path) -> Option<String> {
+    let path = fs::canonicalize(path).ok()?;
+    let mounts = fs::read_to_string("/proc/mounts").ok()?;
+    let holding = mounts.lines().filter_map(|line| {
+        let mut words = line.split(' ').skip(1);
+        let (point, kind) = (words.next()?, words.next()?);
+        path.starts_with(point).then_some((point.len(), kind))
+    });
+    holding
+        .max_by_key(|(length, _)| *length)
+        .map(|(_, kind)| kind.to_owned())
+}

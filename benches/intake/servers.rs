@@ -1,0 +1,141 @@
+//! What the program is compared to, on the same crates: a receiver as one would write it first, one that keeps nothing,
+//! and the disk alone. Each runs in a process of its own. Knows nothing of the program.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::fs::OpenOptions;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use clap::ValueEnum;
+use http_body_util::{BodyExt, Empty};
+use hyper::body::{Bytes, Incoming};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::TokioIo;
+use rusqlite::{Connection, TransactionBehavior, params};
+use tokio::net::TcpListener;
+use tokio::task::spawn_blocking;
+
+/// What a process of the bench is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Role {
+    /// Each request is one transaction, synced before the answer.
+    OneCommit,
+    /// Every request is answered, none is kept.
+    NoOp,
+    /// No requests: one thread appends and syncs.
+    RawSync,
+}
+
+/// What one append of `RawSync` writes: as much as a page of the database.
+pub(crate) const RAW_BYTES: usize = 4096;
+
+/// Is that, until it is killed or, for the disk alone, for `window`.
+pub(crate) fn run(
+    role: Role,
+    listen: SocketAddr,
+    directory: &Path,
+    window: Duration,
+) -> anyhow::Result<()> {
+    match role {
+        Role::OneCommit => {
+            let database = Arc::new(Mutex::new(open(directory)?));
+            serve(listen, move |request| {
+                one_commit(Arc::clone(&database), request)
+            })
+        }
+        Role::NoOp => serve(listen, no_op),
+        Role::RawSync => raw_sync(directory, window),
+    }
+}
+
+/// Answers with what `answer` makes of each request: the status, or an error that is answered 500.
+fn serve<A, F>(listen: SocketAddr, answer: A) -> anyhow::Result<()>
+where
+    A: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
+    F: Future<Output = anyhow::Result<()>> + Send + 'static,
+{
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let listener = TcpListener::bind(listen).await?;
+        loop {
+            let (stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            let answer = answer.clone();
+            let service = service_fn(move |request| {
+                let answered = answer(request);
+                async move {
+                    let mut response = Response::new(Empty::<Bytes>::new());
+                    if let Err(error) = answered.await {
+                        eprintln!("{error:#}");
+                        *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+                    }
+                    Ok::<_, Infallible>(response)
+                }
+            });
+            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        }
+    })
+}
+
+async fn no_op(request: Request<Incoming>) -> anyhow::Result<()> {
+    request.into_body().collect().await?;
+    Ok(())
+}
+
+fn open(directory: &Path) -> anyhow::Result<Connection> {
+    let database = Connection::open(directory.join("webhooks.db"))?;
+    database.pragma_update(None, "journal_mode", "WAL")?;
+    database.pragma_update(None, "synchronous", "FULL")?;
+    database.execute_batch(
+        "CREATE TABLE IF NOT EXISTS webhooks (id INTEGER PRIMARY KEY, received_at INTEGER NOT NULL, body TEXT NOT NULL)",
+    )?;
+    Ok(database)
+}
+
+async fn one_commit(
+    database: Arc<Mutex<Connection>>,
+    request: Request<Incoming>,
+) -> anyhow::Result<()> {
+    let body = request.into_body().collect().await?.to_bytes();
+    spawn_blocking(move || {
+        let body = std::str::from_utf8(&body)?;
+        let received_at = SystemTime::now().duration_since(UNIX_EPOCH)?.as_millis() as i64;
+        let mut database = database.lock().unwrap_or_else(PoisonError::into_inner);
+        let transaction = database.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        transaction
+            .prepare_cached("INSERT INTO webhooks (received_at, body) VALUES (?1, ?2)")?
+            .execute(params![received_at, body])?;
+        transaction.commit()?;
+        Ok(())
+    })
+    .await?
+}
+
+/// Appends and syncs for `window`, and prints each time it took in nanoseconds, one a line.
+fn raw_sync(directory: &Path, window: Duration) -> anyhow::Result<()> {
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(true)
+        .write(true)
+        .open(directory.join("raw"))?;
+    let bytes = [0x5a; RAW_BYTES];
+    let (begun, mut end, mut took) = (Instant::now(), 0, String::new());
+    while begun.elapsed() < window {
+        let one = Instant::now();
+        file.write_all_at(&bytes, end)?;
+        file.sync_data()?;
+        end += RAW_BYTES as u64;
+        fmt::Write::write_fmt(&mut took, format_args!("{}\n", one.elapsed().as_nanos()))?;
+    }
+    print!("{took}");
+    Ok(())
+}
