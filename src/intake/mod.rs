@@ -2,7 +2,7 @@
 //! journal and nothing behind it. Nothing here logs: what there is to say goes to [`Notices`], because a stuck log must
 //! not hold up an answer.
 //!
-//! 1. A 200 to a webhook is sent only after the commit that holds its bytes was synced: [`Reply::kept`] takes the proof.
+//! 1. A 200 to a webhook is sent only after the commit that holds its bytes was synced: `Reply::kept` takes the proof.
 //! 2. The body of a refused peer is never read.
 //! 3. The order is source (in `listener`), path and method, authorization, declared length, body under limit and
 //!    deadline, append.
