@@ -9,7 +9,7 @@ use belvo_gateway::standin::objects::Household;
 use belvo_gateway::standin::payloads::{Resource, historical_update, new_available};
 use belvo_gateway::standin::{Fault, Lists, StandIn, When};
 
-use crate::vocabulary::{LINK, Place, belvo};
+use crate::vocabulary::{LINK, Place, belvo, belvo_over_tls};
 
 const TRANSACTIONS: &str = "/api/transactions/";
 const ACCOUNTS: &str = "/api/accounts/";
@@ -552,5 +552,26 @@ fn what_was_unknown_is_planned_again_by_a_program_that_knows_it() {
         "SELECT group_concat(state, ' ') FROM (SELECT state FROM inbox ORDER BY seq)",
         "done unknown".to_owned(),
     );
+    assert_kept(&place, &belvo, ACCOUNTS, house.link());
+}
+
+#[test]
+fn the_api_is_trusted_by_its_certificate_and_by_nothing_else() {
+    let place = Place::new().with_tls();
+    let belvo = belvo_over_tls(&place);
+    let house = furnish(&belvo, 22);
+    let place = place.fetching_from(&belvo);
+    let gateway = place.start();
+    gateway.answers(historical_update(Resource::Accounts, house.link(), 3));
+    place.until_logged(&[
+        "a fetch failed",
+        "class=\"temporary\"",
+        "invalid peer certificate",
+    ]);
+    assert!(gateway.stop().0.success());
+    assert_eq!(belvo.requests().len(), 0);
+    let place = place.trusting_its_own_authority();
+    let _gateway = place.start();
+    place.until_fetched();
     assert_kept(&place, &belvo, ACCOUNTS, house.link());
 }

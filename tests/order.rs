@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use belvo_gateway::standin::payloads::{Resource, historical_update};
 
-use crate::vocabulary::{Gateway, LINK, Place};
+use crate::vocabulary::{Gateway, LINK, Place, skipped};
 
 const REQUESTS: usize = 30;
 
@@ -105,8 +105,8 @@ fn strace_sees_the_same_order() {
         .stderr(Stdio::null())
         .status();
     if !strace.is_ok_and(|status| status.success()) {
-        eprintln!(
-            "SKIPPED: strace is not installed; the order is tested by the_row_is_written_and_synced_..."
+        skipped(
+            "strace is not installed; the order is tested by the_row_is_written_and_synced_...",
         );
         return;
     }
@@ -127,7 +127,7 @@ fn strace_sees_the_same_order() {
         .spawn()
         .expect("strace starts");
     if !attached(gateway.id()) {
-        eprintln!("SKIPPED: this user may not trace processes here");
+        skipped("this user may not trace processes here");
         drop(strace.kill());
         drop(strace.wait());
         return;

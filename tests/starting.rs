@@ -11,7 +11,7 @@ use std::time::Duration;
 use belvo_gateway::standin::payloads::{Resource, historical_update};
 use rusqlite::Connection;
 
-use crate::vocabulary::{LINK, PATH, PROGRAM, Place, rest, text};
+use crate::vocabulary::{LINK, PATH, PROGRAM, Place, rest, skipped, text};
 
 fn check(text: &str) -> (Option<i32>, String) {
     let place = tempfile::tempdir().expect("a temporary directory");
@@ -192,7 +192,7 @@ fn a_state_directory_in_use_says_by_whom() {
 fn a_read_only_state_directory_says_what_it_must_be() {
     let place = Place::new();
     if fs::metadata(place.state()).expect("a directory").uid() == 0 {
-        eprintln!("SKIPPED: root may write to read-only directories");
+        skipped("root may write to read-only directories");
         return;
     }
     fs::set_permissions(place.state(), fs::Permissions::from_mode(0o550)).expect("a mode");

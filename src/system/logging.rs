@@ -17,11 +17,15 @@ const FIELD_PREFIX: &str = "BELVO";
 /// Starts logging for the rest of the process.
 ///
 /// # Errors
-/// When logging was started before, or journald's socket cannot be opened.
+/// When logging was started before.
 pub fn start(level: Level) -> io::Result<()> {
     let ours = Targets::new().with_target("belvo_gateway", level);
-    let layer: Box<dyn Layer<Registry> + Send + Sync> = if stderr_is_journald() {
-        tracing_journald::layer()?
+    // Where journald's socket cannot be opened, standard error still reaches it.
+    let journald = stderr_is_journald()
+        .then(tracing_journald::layer)
+        .and_then(io::Result::ok);
+    let layer: Box<dyn Layer<Registry> + Send + Sync> = if let Some(journald) = journald {
+        journald
             .with_field_prefix(Some(FIELD_PREFIX.to_owned()))
             .boxed()
     } else {

@@ -110,6 +110,13 @@ impl Place {
         self
     }
 
+    /// Trusting the place's own authority in place of the system's.
+    pub(crate) fn trusting_its_own_authority(mut self) -> Self {
+        let certificates = self.certificates.as_ref().expect("a place with TLS");
+        self.tables.api += &format!("ca-file = {:?}\n", certificates.ca_file());
+        self
+    }
+
     /// With a variable in the program's environment.
     pub(crate) fn with_environment(mut self, name: &str, value: impl Into<String>) -> Self {
         self.environment.push((name.to_owned(), value.into()));
@@ -459,6 +466,17 @@ impl Drop for Gateway<'_> {
     }
 }
 
+/// A stand-in for Belvo's API over TLS, with a certificate that is signed by the authority of `place`.
+pub(crate) fn belvo_over_tls(place: &Place) -> StandIn {
+    let certificates = place.certificates.as_ref().expect("a place with TLS");
+    StandIn::start(Options {
+        keys: (KEYS.0.to_owned(), KEYS.1.to_owned()),
+        tls: Some(certificates.issue("belvo").expect("a certificate")),
+        ..Options::default()
+    })
+    .expect("a stand-in")
+}
+
 /// A stand-in for Belvo's API without TLS.
 pub(crate) fn belvo() -> StandIn {
     let keys = (KEYS.0.to_owned(), KEYS.1.to_owned());
@@ -486,6 +504,12 @@ pub(crate) fn faults_library() -> &'static Path {
         assert!(compiled.success(), "{source} does not compile");
         library
     })
+}
+
+/// Says that a test shows nothing here, and why: past the test runner, which keeps what passing tests print.
+pub(crate) fn skipped(why: &str) {
+    use std::io::Write;
+    writeln!(std::io::stderr(), "SKIPPED: {why}").expect("standard error");
 }
 
 /// The text of a stream.
