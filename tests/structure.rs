@@ -49,10 +49,7 @@ const ONLY: &[Only] = &[
     Only {
         what: "the crypto provider",
         words: &["default_provider", "aws_lc_rs"],
-        places: &[
-            ("system/tls.rs", "the one place for the gateway"),
-            ("standin/", "knows nothing of the gateway"),
-        ],
+        places: &[("system/tls.rs", "one for server, client and stand-in")],
     },
     Only {
         what: "SQL",
@@ -223,7 +220,6 @@ const NEVER: &[Never] = &[
             "limits::",
             "notices::",
             "store::",
-            "system::",
             "webhook::",
         ],
         why: "it knows what Belvo documents; what it shared with the gateway, it could not find wrong",

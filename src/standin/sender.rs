@@ -13,6 +13,8 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use tokio::net::TcpSocket;
 
+use crate::system::tls::provider;
+
 /// Twice what Belvo grants, so that an answer that comes too late is still seen.
 const ANSWER_WAIT: Duration = Duration::from_secs(10);
 
@@ -200,9 +202,8 @@ fn client_tls(ca_file: &Path) -> io::Result<Arc<ClientConfig>> {
             .add(certificate.map_err(io::Error::other)?)
             .map_err(io::Error::other)?;
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let versions =
-        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     let mut config = versions
         .map_err(io::Error::other)?
         .with_root_certificates(roots)

@@ -25,6 +25,8 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 use tokio_rustls::TlsAcceptor;
 
+use crate::system::tls::provider;
+
 use super::answers::{Answer, Text};
 use super::api::Api;
 use super::certificates::Identity;
@@ -89,9 +91,8 @@ pub(super) fn tls(identity: &Identity) -> io::Result<Arc<ServerConfig>> {
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(io::Error::other)?;
     let key = PrivateKeyDer::from_pem_file(&identity.key).map_err(io::Error::other)?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
     let versions =
-        ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        ServerConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
     let plain = versions.map_err(io::Error::other)?.with_no_client_auth();
     let mut config = plain
         .with_single_cert(chain, key)
