@@ -147,6 +147,7 @@ impl<A: Api> Drain<A> {
             let planned = self.planner.plan(&reader).await;
             self.reader = Some(reader);
             planned?;
+            self.file_failed = 0;
             self.look_now();
         }
         if self.look_at.is_some_and(|at| at <= Instant::now()) {

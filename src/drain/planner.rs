@@ -26,6 +26,8 @@ pub struct Planner {
     repeats: Repeats,
     /// The newest row that was planned; unknown until the file was read once.
     cursor: Option<Seq>,
+    /// Where a backlog that is being planned ends.
+    until: Option<Seq>,
     pace: Pace,
 }
 
@@ -65,6 +67,7 @@ impl Planner {
             clock,
             repeats: Repeats::default(),
             cursor: None,
+            until: None,
             pace,
         }
     }
@@ -72,13 +75,20 @@ impl Planner {
     /// Waits until there is something to do for the planner: news, or the time to plan them. While news wait they are not
     /// listened to one by one; a look every now and then tells whether it has become quiet.
     pub async fn ready(&mut self) {
-        match self.pace.plan_at() {
+        match self.plan_at() {
             // The writer, which tells, ends with the process.
             None => drop(self.appended.changed().await),
-            Some(at) if at <= self.pace.last_news + PLAN_WAIT => {
+            Some(at) if at > self.pace.rest_until => {
                 tokio::time::sleep_until(at.min(Instant::now() + PLAN_QUIET)).await;
             }
             Some(at) => tokio::time::sleep_until(at).await,
+        }
+    }
+
+    fn plan_at(&self) -> Option<Instant> {
+        match self.until {
+            Some(_) => Some(self.pace.rest_until),
+            None => self.pace.plan_at(),
         }
     }
 
@@ -98,35 +108,39 @@ impl Planner {
 
     /// Whether it is time to plan.
     pub fn is_due(&self) -> bool {
-        self.pace.plan_at().is_some_and(|at| at <= Instant::now())
+        self.plan_at().is_some_and(|at| at <= Instant::now())
     }
 
-    /// Plans everything that was journalled until now. What streams in meanwhile is for the next time.
+    /// Plans one batch of what was journalled until now. While there is more the planner stays due, so that a long backlog
+    /// holds up neither a fetch nor the end; what streams in meanwhile is for the next time.
     ///
     /// # Errors
-    /// When the file could not be read or written; the rest is planned the next time.
+    /// When the file could not be read or written; the batch is planned again the next time.
     pub async fn plan(&mut self, reader: &Reader) -> Result<(), WriteError> {
-        let newest = journal::newest(reader)?;
-        let mut cursor = match self.cursor {
+        let cursor = match self.cursor {
             Some(cursor) => cursor,
             None => {
                 self.catch_up(reader).await?;
                 self.remember(reader)?
             }
         };
-        while cursor < newest {
-            let rows = journal::after(reader, cursor, PLAN_ROWS_MAX, PLAN_BYTES_MAX)?;
-            let Some(last) = rows.last().map(|row| row.seq) else {
-                break;
-            };
+        let until = match self.until {
+            Some(until) => until,
+            None => journal::newest(reader)?,
+        };
+        let rows = journal::after(reader, cursor, PLAN_ROWS_MAX, PLAN_BYTES_MAX)?;
+        let reached = rows.last().map_or(until, |row| row.seq);
+        if !rows.is_empty() {
             let planned: Vec<_> = rows.iter().map(|row| self.planned(row)).collect();
             self.store.plan(planned.clone(), self.clock.now()).await?;
             planned.iter().for_each(log);
-            cursor = last;
-            self.cursor = Some(cursor);
+            self.cursor = Some(reached);
         }
-        self.pace.last_planned = Some(Instant::now());
-        self.pace.news = false;
+        self.until = Some(until).filter(|until| reached < *until);
+        if self.until.is_none() {
+            self.pace.last_planned = Some(Instant::now());
+            self.pace.news = false;
+        }
         Ok(())
     }
 
@@ -146,7 +160,7 @@ impl Planner {
                 planned.extend(journal::at(reader, seq)?.map(|row| self.planned(&row)));
             }
             planned.retain(|planned| planned.action != plan::Action::Unknown);
-            self.store.plan(planned.clone(), self.clock.wall()).await?;
+            self.store.plan(planned.clone(), self.clock.now()).await?;
             planned.iter().for_each(log);
         }
         self.store.planned_by(catalog).await

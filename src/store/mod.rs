@@ -41,7 +41,7 @@ impl Store {
         Self { writer }
     }
 
-    /// Keeps what was planned, marks the work it asks for, and moves the cursor, all or nothing.
+    /// Keeps what was planned, marks the work it asks for as due at `now`, and moves the cursor, all or nothing.
     ///
     /// # Errors
     /// When nothing was written.
