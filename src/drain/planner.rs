@@ -92,9 +92,11 @@ impl Planner {
         }
     }
 
-    /// Takes in whether something was appended since the last look.
+    /// Takes in whether something was appended since the last look. Not while a backlog is being planned: what comes then
+    /// may lie behind its end, and is news afterwards.
     pub fn look(&mut self) {
-        if !self.pace.news || self.appended.has_changed().unwrap_or_default() {
+        let news = !self.pace.news || self.appended.has_changed().unwrap_or_default();
+        if news && self.until.is_none() {
             self.appended.mark_unchanged();
             self.pace.news = true;
             self.pace.last_news = Instant::now();
