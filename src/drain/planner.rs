@@ -207,6 +207,10 @@ fn log(planned: &Planned) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::database::{StateDirectory, Writer, open_reader, open_writer};
+    use crate::journal::Journal;
+    use crate::system::clock::UnixMs;
+    use crate::webhook::{Body, Delivery};
 
     fn pace(last_planned: Option<Instant>, last_news: Instant) -> Pace {
         Pace {
@@ -214,6 +218,53 @@ mod tests {
             last_news,
             last_planned,
             rest_until: last_news - PLAN_WAIT,
+        }
+    }
+
+    async fn append(journal: &Journal, count: u32) {
+        for _ in 0..count {
+            let delivery = Delivery {
+                received_at: UnixMs(0),
+                clock_trusted: false,
+                peer: std::net::Ipv4Addr::LOCALHOST.into(),
+                body: Body::parse(b"{}".to_vec()).expect("a body"),
+            };
+            journal.append(delivery, ()).await.expect("a row");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_comes_while_a_backlog_is_planned_is_planned_afterwards() {
+        let place = tempfile::tempdir().expect("a temporary directory");
+        let directory = StateDirectory::lock(place.path()).expect("a state directory");
+        let connection = open_writer(&directory, store::VIEWS).expect("a file");
+        let (writer, _end) = Writer::start(directory, connection, store::VIEWS).expect("a thread");
+        let journal = Journal::new(writer.clone());
+        append(&journal, PLAN_ROWS_MAX + 1).await;
+        let mut planner = Planner::new(
+            journal.watch(),
+            Store::new(writer.clone()),
+            Clock::of_machine(),
+        );
+        let reader = open_reader(place.path()).expect("a file");
+        planner.plan(&reader).await.expect("a first batch");
+        append(&journal, PLAN_ROWS_MAX).await;
+        // Who appends is answered first, and whoever watches is told then, before the writer takes anything else.
+        writer.pulse().await.expect("a writer");
+        planner.look();
+        while planner.is_due() {
+            planner
+                .plan(&reader)
+                .await
+                .expect("the rest of the backlog");
+        }
+        while planner.cursor != Some(Seq(i64::from(2 * PLAN_ROWS_MAX) + 1)) {
+            let ready = tokio::time::timeout(Duration::from_secs(10), planner.ready());
+            ready.await.expect("news");
+            planner.look();
+            if planner.is_due() {
+                planner.plan(&reader).await.expect("a plan");
+            }
         }
     }
 
