@@ -3,12 +3,15 @@
 //! flood of refusals wears no flash card and fills no log. A stranger never causes a log line of its own.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 
 use crate::database::WriteError;
-use crate::limits::{NOTICES_WAIT, REFUSAL_LINES_MAX, REFUSALS_PER_WRITE_MAX, STRANGERS_WAIT};
+use crate::limits::{
+    NOTICES_FAILED_WAIT, NOTICES_WAIT, REFUSAL_LINES_MAX, REFUSALS_PER_WRITE_MAX, STRANGERS_WAIT,
+};
 use crate::notices::{Batch, Notice, Notices, Reason, Refused};
 use crate::store::Store;
 use crate::store::problems::{Kind, Problem};
@@ -32,19 +35,16 @@ struct Unwritten {
 /// When the writer has ended before the stop.
 pub async fn run(notices: Notices, store: Store, mut stop: Stop) -> Result<(), WriteError> {
     let mut unwritten = Unwritten::default();
-    let mut written = None;
+    let mut not_before = Instant::now();
     loop {
         let stopping = tokio::select! {
             () = stop.told() => true,
             () = notices.wait() => false,
-            () = sleep_until(unwritten.write_at(written)), if unwritten.is_worth_a_write() => false,
+            () = sleep_until(not_before), if unwritten.is_worth_a_write() => false,
         };
         unwritten.take(notices.take());
-        if stopping
-            || (unwritten.is_worth_a_write() && unwritten.write_at(written) <= Instant::now())
-        {
-            write(&store, std::mem::take(&mut unwritten)).await?;
-            written = Some(Instant::now());
+        if unwritten.is_worth_a_write() && (stopping || not_before <= Instant::now()) {
+            not_before = Instant::now() + unwritten.write(&store).await?;
         }
         if stopping {
             return Ok(());
@@ -52,52 +52,42 @@ pub async fn run(notices: Notices, store: Store, mut stop: Stop) -> Result<(), W
     }
 }
 
-async fn write(store: &Store, unwritten: Unwritten) -> Result<(), WriteError> {
-    if unwritten.lines > REFUSAL_LINES_MAX {
-        let more = unwritten.lines - REFUSAL_LINES_MAX;
-        warn!(
-            more,
-            "more requests were refused; `status` and the table refusals show them"
-        );
-    }
-    if !unwritten.is_worth_a_write() {
-        return Ok(());
-    }
-    let Unwritten {
-        refusals,
-        problems,
-        counters,
-        ..
-    } = unwritten;
-    let counters = counters
-        .into_iter()
-        .map(|(reason, count)| (format!("refused.{}", reason.name()), count))
-        .collect();
-    match store
-        .note(
-            refusals.into_values().collect(),
-            problems.into_values().collect(),
-            counters,
-            UnixMs::now(),
-        )
-        .await
-    {
-        Err(WriteError::Ended) => return Err(WriteError::Ended),
-        Err(error) => warn!(%error, "refused requests could not be written down"),
-        Ok(()) => {}
-    }
-    Ok(())
-}
-
 impl Unwritten {
-    /// When to write, after the last time it was done: soon, but about strangers alone only now and then.
-    fn write_at(&self, written: Option<Instant>) -> Instant {
-        let wait = if self.lines > 0 || !self.problems.is_empty() {
-            NOTICES_WAIT
-        } else {
-            STRANGERS_WAIT
-        };
-        written.map_or_else(Instant::now, |written| written + wait)
+    /// Writes everything down and forgets it; says how long not to write again. What could not be written is kept.
+    async fn write(&mut self, store: &Store) -> Result<Duration, WriteError> {
+        if self.lines > REFUSAL_LINES_MAX {
+            let more = self.lines - REFUSAL_LINES_MAX;
+            warn!(
+                more,
+                "more requests were refused; `status` and the table refusals show them"
+            );
+        }
+        let counters = self
+            .counters
+            .iter()
+            .map(|(reason, count)| (format!("refused.{}", reason.name()), *count));
+        let refusals = self.refusals.values().cloned().collect();
+        let problems = self.problems.values().cloned().collect();
+        match store
+            .note(refusals, problems, counters.collect(), UnixMs::now())
+            .await
+        {
+            Err(WriteError::Ended) => Err(WriteError::Ended),
+            Err(error) => {
+                warn!(%error, "refused requests could not be written down; it is tried again");
+                self.lines = 0;
+                Ok(NOTICES_FAILED_WAIT)
+            }
+            Ok(()) => {
+                let strangers_only = self.lines == 0 && self.problems.is_empty();
+                *self = Self::default();
+                Ok(if strangers_only {
+                    STRANGERS_WAIT
+                } else {
+                    NOTICES_WAIT
+                })
+            }
+        }
     }
 
     fn is_worth_a_write(&self) -> bool {
@@ -125,10 +115,21 @@ impl Unwritten {
                     "webhook kept"
                 ),
                 Notice::Refused(refused) => self.refused(refused),
-                Notice::Trouble(trouble) => {
-                    warn!(trouble, "the gateway is in trouble; it goes on trying");
-                    self.problem(trouble_problem(&trouble));
+                Notice::Trouble { text, next_step } => {
+                    let problem = trouble_problem(text, next_step);
+                    if !self
+                        .problems
+                        .contains_key(&(problem.kind.name(), problem.subject.clone()))
+                    {
+                        warn!(
+                            trouble = problem.text,
+                            next_step, "the gateway is in trouble; it goes on trying"
+                        );
+                    }
+                    self.problem(problem);
                 }
+                Notice::News(text) => info!("{text}"),
+                Notice::Warning(text) => warn!("{text}"),
             }
         }
     }
@@ -212,13 +213,13 @@ fn refused_problem(refused: Refused) -> Option<Problem> {
     })
 }
 
-fn trouble_problem(trouble: &str) -> Problem {
+fn trouble_problem(text: String, next_step: &str) -> Problem {
+    let (kind, next_step) = (Kind::Trouble, next_step.to_owned());
     Problem {
-        kind: Kind::Trouble,
+        kind,
         subject: String::new(),
-        text: trouble.to_owned(),
-        next_step: "if it goes on, raise LimitNOFILE= or MemoryMax= of the unit, or look for what else fills the box"
-            .to_owned(),
+        text,
+        next_step,
         evidence: None,
     }
 }

@@ -107,12 +107,13 @@ pub const WEBHOOKS: &[Webhook] = &[
     fetch("BALANCES", "new_balances_updated", "balances"),
 ];
 
-/// Differs between two programs that know different webhooks.
+/// Differs between two programs that may decide differently about a webhook.
 pub fn fingerprint() -> String {
+    let version = env!("CARGO_PKG_VERSION");
     let rows = WEBHOOKS
         .iter()
         .map(|row| format!("{}.{}", row.kind, row.code));
-    rows.collect::<Vec<_>>().join(" ")
+    format!("{version} {}", rows.collect::<Vec<_>>().join(" "))
 }
 
 /// The resource stored under `name`.

@@ -14,8 +14,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, oneshot};
-use tokio::time::{MissedTickBehavior, interval};
-use tracing::{info, warn};
+use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::bookkeeper;
 use crate::config::{Settings, Tls};
@@ -28,7 +27,7 @@ use crate::intake::auth::Authorization;
 use crate::intake::listener::{self, BindError};
 use crate::intake::tls::{self, TlsError};
 use crate::journal::Journal;
-use crate::limits::{AUTHORIZATION_VALUES_MAX, BODIES_KIB_MAX, THREAD_STACK_BYTES};
+use crate::limits::{AUTHORIZATION_VALUES_MAX, BODIES_KIB_MAX, SHUTDOWN_WAIT, THREAD_STACK_BYTES};
 use crate::notices::{Notice, Notices};
 use crate::store::{Store, VIEWS};
 use crate::system::clock::Clock;
@@ -141,7 +140,7 @@ pub fn read_material(settings: &Settings) -> Result<Material, MaterialError> {
 ///
 /// # Errors
 /// When the gateway cannot start, or a part of it ended.
-pub fn run(settings: &Settings, material: Material) -> Result<(), GatewayError> {
+pub fn run(settings: &Settings, material: Material, notices: Notices) -> Result<(), GatewayError> {
     let directory = StateDirectory::lock(&settings.state_directory)?;
     let connection = open_writer(&directory, VIEWS)?;
     let runtime = runtime()?;
@@ -153,7 +152,6 @@ pub fn run(settings: &Settings, material: Material) -> Result<(), GatewayError> 
         .map(|address| listener::bind(*address))
         .collect::<Result<_, _>>()?;
     let (writer, writer_end) = Writer::start(directory, connection, VIEWS)?;
-    let notices = Notices::new(tracing::enabled!(tracing::Level::DEBUG));
     let journal = Journal::new(writer.clone());
     let drain = DrainThread::start(settings, &material, &writer, &journal, &notices)?;
     let intake = Arc::new(Intake {
@@ -205,7 +203,7 @@ async fn serve(serving: Serving<'_>) -> Result<(), GatewayError> {
     let (stop, stopped) = stop::pair();
     let notices = intake.notices.clone();
     let mut listening = tokio::spawn(listener::run(listeners, tls, intake, stopped));
-    announce(settings, &addresses);
+    announce(settings, &addresses, &notices);
     let outcome = tokio::select! {
         _ = terminate.recv() => Ok("SIGTERM"),
         _ = interrupt.recv() => Ok("SIGINT"),
@@ -215,14 +213,12 @@ async fn serve(serving: Serving<'_>) -> Result<(), GatewayError> {
         error = watchdog(&writer, &notices) => Err(GatewayError::Ended { part: "writer", why: error.to_string() }),
     };
     if let Ok(signal) = outcome {
-        info!(
-            signal,
-            "stopping: no more connections, what is being answered is finished"
-        );
+        notices.say(Notice::News(format!(
+            "stopping on {signal}: no more connections, what is being answered is finished"
+        )));
     }
-    if let Err(error) = notify::stopping() {
-        warn!(%error, "the service manager could not be told that the gateway stops");
-    }
+    // Who started us may have gone already; then there is nobody to tell.
+    drop(notify::stopping());
     // First nobody asks for an append any more, then nobody for a change, then the writer has nothing left to write.
     stop.stop();
     if !listening.is_finished() {
@@ -230,37 +226,41 @@ async fn serve(serving: Serving<'_>) -> Result<(), GatewayError> {
     }
     drain.stop.stop();
     if outcome.is_ok() {
-        drop(drain.end.await);
+        // A log that is stuck holds up the drain's thread, and must not hold up the end.
+        drop(timeout(SHUTDOWN_WAIT, drain.end).await);
         writer.close();
         drop(writer_end.await);
-        info!("stopped");
     }
     outcome.map(drop)
 }
 
-fn announce(settings: &Settings, addresses: &[SocketAddr]) {
+/// Says that the gateway serves: to the service manager, and to the log by way of the drain's thread.
+fn announce(settings: &Settings, addresses: &[SocketAddr], notices: &Notices) {
     let addresses = addresses
         .iter()
         .map(SocketAddr::to_string)
         .collect::<Vec<_>>()
         .join(", ");
     let tls = if settings.tls == Tls::Off {
-        "off"
+        "without"
     } else {
-        "on"
+        "with"
     };
-    let file = settings.state_directory.join(crate::database::FILE_NAME);
-    info!(
-        version = env!("CARGO_PKG_VERSION"), environment = %settings.environment, %addresses, path = settings.listen.path,
-        tls, file = %file.display(), "serving"
-    );
+    notices.say(Notice::News(format!(
+        "serving {} on {addresses}{} {tls} TLS, keeping everything in {} (version {})",
+        settings.environment,
+        settings.listen.path,
+        settings
+            .state_directory
+            .join(crate::database::FILE_NAME)
+            .display(),
+        env!("CARGO_PKG_VERSION"),
+    )));
     if settings.listen.authorization_file.is_none() {
-        warn!(
-            "no Authorization value is configured: the source address alone decides who may speak; set one in Belvo's dashboard and as authorization-file"
-        );
+        notices.say(Notice::Warning("no Authorization value is configured: the source address alone decides who may speak; set one in Belvo's dashboard and as authorization-file".to_owned()));
     }
     if let Err(error) = notify::ready(&format!("listening on {addresses}")) {
-        warn!(%error, "the service manager could not be told that the gateway is ready");
+        notices.say(Notice::Warning(format!("the service manager could not be told that the gateway is ready: {error}; see that NOTIFY_SOCKET names its socket")));
     }
 }
 
@@ -276,15 +276,17 @@ async fn watchdog(writer: &Writer, notices: &Notices) -> WriteError {
         match writer.pulse().await {
             Ok(()) => {
                 if let Err(error) = notify::alive() {
-                    notices.say(Notice::Trouble(format!(
-                        "the watchdog cannot be fed: {error}"
-                    )));
+                    notices.say(Notice::Trouble {
+                        text: format!("the watchdog cannot be fed: {error}"),
+                        next_step: "see that the unit has NotifyAccess=main",
+                    });
                 }
             }
             Err(WriteError::Ended) => return WriteError::Ended,
-            Err(error) => notices.say(Notice::Trouble(format!(
-                "the file cannot be written, so the watchdog is not fed: {error}"
-            ))),
+            Err(error) => notices.say(Notice::Trouble {
+                text: format!("the file cannot be written, so the watchdog is not fed: {error}"),
+                next_step: "make room on the file system of the state directory, or replace the card; webhooks are answered 503 meanwhile",
+            }),
         }
     }
 }

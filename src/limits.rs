@@ -48,6 +48,8 @@ pub const NOTICES_MAX: usize = 512;
 pub const NOTICES_WAIT: Duration = Duration::from_secs(2);
 /// ... and in this time when all of them are about strangers.
 pub const STRANGERS_WAIT: Duration = Duration::from_secs(10);
+/// Until the next try when they could not be written.
+pub const NOTICES_FAILED_WAIT: Duration = Duration::from_secs(10);
 /// Rows about refused requests in one such write; the rest is only counted.
 pub const REFUSALS_PER_WRITE_MAX: usize = 64;
 /// Bytes of an unreadable body that are kept with its problem.
@@ -73,6 +75,8 @@ pub const WAL_PAGES_IDLE_MAX: i32 = 1_000;
 pub const WAL_PAGES_MAX: i32 = 4_000;
 /// How long the writer may fail without one success before the process ends, so that systemd starts it afresh.
 pub const WRITER_FAILING_MAX: Duration = Duration::from_secs(60);
+/// Failures further apart than this are not in a row. A watchdog passes through the writer more often.
+pub const WRITER_FAILING_GAP: Duration = Duration::from_secs(30);
 /// Pause between two attempts to open the file again.
 pub const REOPEN_PAUSE: Duration = Duration::from_millis(250);
 /// How long the writer waits for SQLite's locks, which only an admin's own program could hold.
@@ -81,6 +85,11 @@ pub const WRITER_BUSY_WAIT: Duration = Duration::from_millis(500);
 pub const READER_BUSY_WAIT: Duration = Duration::from_secs(5);
 /// Stack of the writer's and the drain's thread.
 pub const THREAD_STACK_BYTES: usize = 512 * 1024;
+
+/// A problem that stands for single events, and not for a state, is over when it was not seen again for this long ...
+pub const PROBLEM_EVENT_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// ... and one that says the machine is short of something, for this long.
+pub const PROBLEM_TROUBLE_KEPT: Duration = Duration::from_secs(3600);
 
 // The drain.
 

@@ -78,7 +78,16 @@ pub enum Notice {
     /// A request or connection was refused.
     Refused(Refused),
     /// The process itself is in trouble, for example out of descriptors.
-    Trouble(String),
+    Trouble {
+        /// What it is.
+        text: String,
+        /// What to do.
+        next_step: &'static str,
+    },
+    /// Something worth a line in the log.
+    News(String),
+    /// Something that may be meant so, and should be looked at.
+    Warning(String),
 }
 
 /// A refusal as it is written down: without the body, but for a few bytes of one that could not be read.

@@ -291,3 +291,37 @@ fn strangers_are_all_counted_and_some_of_them_are_listed() {
     );
     assert!(place.value::<i64>("SELECT count(*) FROM refusals") <= 130);
 }
+
+#[test]
+fn a_log_that_is_stuck_holds_up_neither_an_answer_nor_the_end() {
+    let place = Place::new();
+    let (gateway, _stuck) = place.start_with_a_stuck_log();
+    for _ in 0..10 {
+        assert_eq!(gateway.answers(webhook()), 200);
+        assert_eq!(gateway.answers("not json"), 400);
+    }
+    let (status, after) = gateway.stop();
+    assert!(
+        status.success() && after < Duration::from_secs(8),
+        "{status} after {after:?}"
+    );
+    assert_eq!(place.value::<i64>("SELECT count(*) FROM journal"), 10);
+}
+
+#[test]
+fn what_could_not_be_written_down_about_a_refusal_is_written_when_the_disk_is_well_again() {
+    let place = Place::new().on_a_bad_disk();
+    let gateway = place.start();
+    place.break_disk("fail-write");
+    assert_eq!(gateway.answers("not json"), 400);
+    place.until_logged(&["could not be written down"]);
+    place.mend_disk("fail-write");
+    place.until(
+        "SELECT evidence FROM problems WHERE kind = 'unreadable-body'",
+        b"not json".to_vec(),
+    );
+    place.until(
+        "SELECT value FROM meta WHERE key = 'refused.unreadable-body'",
+        1,
+    );
+}

@@ -98,6 +98,40 @@ fn after_a_failed_sync_the_file_is_made_whole_before_anything_is_answered_200() 
 }
 
 #[test]
+fn a_wal_that_may_have_a_hole_is_written_again_at_the_next_start_even_while_it_is_read() {
+    let place = Place::new().on_a_bad_disk();
+    let gateway = place.start();
+    let webhook = historical_update(Resource::Accounts, LINK, 2);
+    assert_eq!(gateway.answers(&webhook), 200);
+    // A reader in the middle of something keeps the WAL from starting over.
+    let reader = place.file();
+    let begun = reader.execute_batch("BEGIN; SELECT count(*) FROM journal");
+    begun.expect("a reader");
+    assert_eq!(gateway.answers(&webhook), 200);
+    place.break_disk("fail-sync");
+    assert_eq!(gateway.answers(&webhook), 503);
+    place.mend_disk("fail-sync");
+    gateway.kill();
+    let before = std::fs::read_to_string(place.path("faults.log"))
+        .expect("a log")
+        .lines()
+        .count();
+    let gateway = place.start();
+    let log = std::fs::read_to_string(place.path("faults.log")).expect("a log");
+    let since: Vec<_> = log.lines().skip(before).collect();
+    let written = since
+        .iter()
+        .position(|line| line.contains(" written ") && line.contains("-wal "));
+    let synced = since
+        .iter()
+        .rposition(|line| line.contains(" synced ") && line.ends_with("-wal 0"));
+    assert!(written.is_some() && written < synced, "{since:#?}");
+    assert_eq!(gateway.answers(&webhook), 200);
+    drop(reader);
+    assert_eq!(place.value::<String>("PRAGMA integrity_check"), "ok");
+}
+
+#[test]
 fn strace_sees_the_same_order() {
     let strace = Command::new("strace")
         .arg("--version")

@@ -329,7 +329,7 @@ fn what_is_being_answered_when_sigterm_comes_is_answered() {
     .expect("a request");
     until_syncing(&place);
     gateway.signal("TERM");
-    place.until_logged(&["stopping"]);
+    place.until_logged(&["stopping on SIGTERM"]);
     place.mend_disk("hold-sync");
     assert!(text(&rest(stream)).starts_with("HTTP/1.1 200 "));
     let mut gateway = gateway;

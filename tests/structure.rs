@@ -76,7 +76,6 @@ const ONLY: &[Only] = &[
             ),
             ("drain/planner.rs", "the same"),
             ("bookkeeper.rs", "what the intake had to say, afterwards"),
-            ("gateway.rs", "start and stop"),
             ("commands/serve.rs", "why the gateway ended"),
             ("cli.rs", "the level, for --log"),
             ("system/logging.rs", "the level"),

@@ -2,11 +2,12 @@
 
 use std::process::ExitCode;
 
-use tracing::error;
+use tracing::{Level, error};
 
 use crate::cli::{EXIT_CONFIG, Serve};
 use crate::config::{self, Settings, Surroundings};
 use crate::gateway::{self, Material};
+use crate::notices::Notices;
 use crate::system::logging;
 
 /// Serves until SIGTERM.
@@ -22,7 +23,8 @@ pub fn run(arguments: &Serve) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(EXIT_CONFIG));
         }
     };
-    match gateway::run(&settings, material) {
+    let notices = Notices::new(arguments.log >= Level::DEBUG);
+    match gateway::run(&settings, material, notices) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(failed) => {
             error!("{failed}");

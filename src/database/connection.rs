@@ -1,10 +1,8 @@
 //! The write connection: one transaction at a time, durable or not as asked, dropped at its first failure and opened
 //! afresh. Knows no queues and no tables.
 //!
-//! One that was opened while the file system was read-only stays read-only for ever, so none is used on after a failure.
-//! After a failed sync the kernel may hold pages as written that never reached the disk, and a new descriptor is not
-//! told: a commit behind such a hole would be lost in a power cut. So a connection that follows a failure copies the
-//! whole WAL into the file and starts it over before anything is committed.
+//! One that was opened while the file system was read-only stays read-only for ever, so none is used on after a failure;
+//! [`open_writer`] sees to what a failed sync may have left behind.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -12,7 +10,7 @@ use std::time::Instant;
 
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
-use super::{StateDirectory, Views, WriteError, open_writer, pragma_text, start_wal_over};
+use super::{StateDirectory, Views, WriteError, open_writer, pragma_text};
 use crate::limits::REOPEN_PAUSE;
 
 /// Whether a commit waits for the disk.
@@ -80,8 +78,8 @@ pub(super) struct WriteConnection {
     directory: StateDirectory,
     views: Views,
     connection: Option<Connection>,
-    /// Why there is none, and since when.
-    trouble: (WriteError, Instant),
+    /// Why it could not be opened again, and when that was tried last.
+    trouble: Option<(WriteError, Instant)>,
     durability: Durability,
     wal_pages: Arc<AtomicI32>,
 }
@@ -92,7 +90,7 @@ impl WriteConnection {
             directory,
             views,
             connection: None,
-            trouble: (WriteError::Ended, Instant::now()),
+            trouble: None,
             durability: Durability::Synced,
             wal_pages: Arc::default(),
         };
@@ -169,6 +167,7 @@ impl WriteConnection {
     fn drop_after<T>(&mut self, outcome: Result<T, WriteError>) -> Result<T, WriteError> {
         if outcome.is_err() {
             self.connection = None;
+            self.wal_pages.store(0, Ordering::Relaxed);
         }
         outcome
     }
@@ -178,31 +177,22 @@ impl WriteConnection {
         if self.connection.is_some() {
             return Ok(());
         }
-        let (trouble, since) = &self.trouble;
-        if !matches!(trouble, WriteError::Ended) && since.elapsed() < REOPEN_PAUSE {
+        if let Some((trouble, tried)) = &self.trouble
+            && tried.elapsed() < REOPEN_PAUSE
+        {
             return Err(trouble.clone());
         }
-        match self.reopen() {
+        match open_writer(&self.directory, self.views) {
             Ok(connection) => {
-                self.trouble = (WriteError::Ended, Instant::now());
+                self.trouble = None;
                 self.take(connection);
                 Ok(())
             }
             Err(error) => {
-                self.trouble = (error.clone(), Instant::now());
+                let error = WriteError::Database(error.to_string());
+                self.trouble = Some((error.clone(), Instant::now()));
                 Err(error)
             }
-        }
-    }
-
-    fn reopen(&self) -> Result<Connection, WriteError> {
-        let connection = open_writer(&self.directory, self.views)
-            .map_err(|error| WriteError::Database(error.to_string()))?;
-        match start_wal_over(&connection)? {
-            true => Ok(connection),
-            false => Err(WriteError::Database(
-                "after a failed write the WAL has to be started over, and a reader keeps it; close what reads the file".to_owned(),
-            )),
         }
     }
 

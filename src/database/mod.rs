@@ -4,8 +4,9 @@
 //! What must hold, and where it is kept:
 //!
 //! 1. One process writes: [`StateDirectory::lock`] holds a lock on the directory for as long as it lives.
-//! 2. A commit that returned is on the disk: WAL with `synchronous=FULL`, read back in [`open_writer`]; in WAL mode
-//!    `NORMAL` can lose a committed row in a power cut.
+//! 2. An append that was committed is on the disk: WAL with `synchronous=FULL`, set and read back in [`open_writer`], and
+//!    by `connection` each time it was relaxed for a change that can be redone. In WAL mode `NORMAL` can lose a
+//!    committed row in a power cut.
 //! 3. A file is never half migrated: one immediate transaction a migration, the version in the same one.
 
 mod connection;
@@ -15,7 +16,7 @@ mod writer;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::ops::Deref;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -182,16 +183,42 @@ pub fn open_writer(directory: &StateDirectory, views: Views) -> Result<Connectio
         }
     }
     migrations::run(&mut connection, &path, views)?;
-    // A reader may keep it from starting over; that matters only after a failed write.
-    start_wal_over(&connection).map_err(sqlite)?;
+    heal_wal(&connection, &path)?;
     Ok(connection)
 }
 
-/// Copies the whole WAL into the file, syncs both, and starts the WAL over; says whether readers let it.
-fn start_wal_over(connection: &Connection) -> rusqlite::Result<bool> {
-    connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
-        Ok(row.get::<_, i64>(0)? == 0)
-    })
+/// After a failed sync the kernel may hold pages of the WAL as written that never reached the disk, and nobody who opens
+/// the file later is told: a commit behind such a hole would be lost in a power cut. Whoever was here before may have
+/// seen such a failure. So the whole WAL is copied into the file and started over; where a reader keeps it from that, it
+/// is written again as it is, so that the next sync brings all of it to the disk.
+fn heal_wal(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let started_over = |row: &rusqlite::Row<'_>| Ok(row.get::<_, i64>(0)? == 0);
+    match connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], started_over) {
+        Ok(true) => Ok(()),
+        Ok(false) => {
+            write_again(&path.with_extension("db-wal")).map_err(|source| OpenError::NotWritable {
+                path: path.to_owned(),
+                source,
+            })
+        }
+        Err(source) => Err(OpenError::from_sqlite(path, source)),
+    }
+}
+
+/// Writes a file's bytes over themselves and syncs it. Only the owner of the write connection may do this to a WAL.
+fn write_again(path: &Path) -> io::Result<()> {
+    let file = OpenOptions::new().read(true).write(true).open(path)?;
+    let mut bytes = [0; 64 * 1024];
+    let mut offset = 0;
+    loop {
+        match file.read_at(&mut bytes, offset)? {
+            0 => return file.sync_data(),
+            count => {
+                file.write_all_at(&bytes[..count], offset)?;
+                offset += count as u64;
+            }
+        }
+    }
 }
 
 /// Makes the file where there is none, for its owner to write and its group to read whatever the umask; SQLite gives

@@ -22,7 +22,7 @@ use super::connection::{Durability, Ended, Ran, WriteConnection};
 use super::{StateDirectory, Views};
 use crate::limits::{
     APPENDS_PER_COMMIT_MAX, APPENDS_QUEUED_MAX, CHANGES_QUEUED_MAX, GATHER_WAIT_MAX,
-    THREAD_STACK_BYTES, WAL_PAGES_IDLE_MAX, WAL_PAGES_MAX, WRITER_FAILING_MAX,
+    THREAD_STACK_BYTES, WAL_PAGES_IDLE_MAX, WAL_PAGES_MAX, WRITER_FAILING_GAP, WRITER_FAILING_MAX,
 };
 
 /// A value that came out of a transaction whose commit has returned.
@@ -353,7 +353,8 @@ enum Turn {
 
 impl Thread {
     fn run(mut self) -> Result<(), WriterFailed> {
-        let mut failing_since: Option<Instant> = None;
+        // The first and the last failure in a row.
+        let mut failing: Option<(Instant, Instant)> = None;
         let mut change_next = false;
         loop {
             let outcome = match self.next(change_next) {
@@ -370,10 +371,13 @@ impl Thread {
                 }
             };
             match outcome {
-                Ok(wrote) => failing_since = failing_since.filter(|_| !wrote),
+                Ok(wrote) => failing = failing.filter(|_| !wrote),
                 Err(error) => {
-                    let since = *failing_since.get_or_insert_with(Instant::now);
-                    if since.elapsed() >= WRITER_FAILING_MAX {
+                    let now = Instant::now();
+                    let recent = failing.filter(|(_, last)| now - *last < WRITER_FAILING_GAP);
+                    let since = recent.map_or(now, |(first, _)| first);
+                    failing = Some((since, now));
+                    if now - since >= WRITER_FAILING_MAX {
                         return Err(WriterFailed::Persistent {
                             last: error.to_string(),
                         });

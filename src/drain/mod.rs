@@ -82,7 +82,9 @@ pub struct Drain<A> {
     under_way: HashMap<Id, (Key, Seq)>,
     /// When to look for due work again; `None` while nothing can be started.
     look_at: Option<Instant>,
-    /// Until a first answer proves them right, one request at a time goes out with our keys.
+    /// Whether it is written down that there are keys, or none.
+    keys_said: bool,
+    /// Until an answer proves them right, one request at a time goes out with our keys.
     keys_proven: bool,
     /// Times in a row that the file could not be read or written.
     file_failed: u32,
@@ -110,6 +112,7 @@ impl<A: Api> Drain<A> {
             budget: Arc::new(budget),
             running: JoinSet::new(),
             under_way: HashMap::new(),
+            keys_said: false,
             keys_proven: false,
             file_failed: 0,
         }
@@ -120,8 +123,6 @@ impl<A: Api> Drain<A> {
     /// # Errors
     /// When the writer has ended.
     pub async fn run(mut self, mut stop: Stop) -> Result<(), WriteError> {
-        let said = self.say_whether_there_are_keys().await;
-        self.survive(said)?;
         loop {
             let turned = self.turn().await;
             self.survive(turned)?;
@@ -142,12 +143,19 @@ impl<A: Api> Drain<A> {
 
     /// Plans what is new and starts what is due.
     async fn turn(&mut self) -> Result<(), WriteError> {
+        if !self.keys_said && self.planner.is_due() {
+            self.say_whether_there_are_keys().await?;
+            self.keys_said = true;
+        }
         if self.planner.is_due() {
             let reader = self.reader()?;
             let planned = self.planner.plan(&reader).await;
             self.reader = Some(reader);
             planned?;
-            self.file_failed = 0;
+            // A small plan may fit where a fetch's objects do not, so with a fetch to come it proves nothing.
+            if self.api.is_none() {
+                self.file_failed = 0;
+            }
             self.look_now();
         }
         if self.look_at.is_some_and(|at| at <= Instant::now()) {
@@ -292,9 +300,8 @@ impl<A: Api> Drain<A> {
             self.budget.pause(pause);
             self.look_now();
         }
-        if class == Class::Credentials {
-            self.keys_proven = false;
-        }
+        self.keys_proven =
+            (self.keys_proven || trouble::proves_the_keys(&error)) && class != Class::Credentials;
         let failure = Failure {
             text: error.to_string(),
             class: class.name().to_owned(),
@@ -304,7 +311,9 @@ impl<A: Api> Drain<A> {
         let settle = move |work: Work| {
             let work = work.failed(wanted, failure, class, after, now, spread);
             let problem = trouble::problem(&work.key, &error, work.attempts);
-            (work, problem.map(Change::Open).into_iter().collect())
+            let mut changes = trouble::over(&error);
+            changes.extend(problem.map(Change::Open));
+            (work, changes)
         };
         self.store.settle(key, self.clock.wall(), settle).await
     }

@@ -162,6 +162,13 @@ impl Planner {
                 planned.extend(journal::at(reader, seq)?.map(|row| self.planned(&row)));
             }
             planned.retain(|planned| planned.action != plan::Action::Unknown);
+            if planned.is_empty() {
+                continue;
+            }
+            // That its sender passed long ago says nothing about now.
+            planned
+                .iter_mut()
+                .for_each(|planned| planned.authorized = None);
             self.store.plan(planned.clone(), self.clock.now()).await?;
             planned.iter().for_each(log);
         }

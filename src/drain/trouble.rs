@@ -6,7 +6,7 @@ use super::listing::subject;
 use super::work::Key;
 use crate::fetch::{Cause, Class, Error};
 use crate::limits::{CREDENTIALS_WAIT, RETRY_AFTER_MAX, THROTTLED_WAIT};
-use crate::store::problems::{Kind, Problem};
+use crate::store::problems::{Change, Kind, Problem};
 
 /// Failures in a row after which one that is tried again by itself is worth knowing: Belvo's own schedule is used up.
 const WORTH_KNOWING: u32 = 6;
@@ -49,6 +49,29 @@ pub fn problem(key: &Key, error: &Error, attempts: u32) -> Option<Problem> {
         next_step,
         evidence: None,
     })
+}
+
+/// The problems that an answer ends although it is a refusal: whoever refuses one request is there, and whoever knows
+/// whose request it is knows our keys.
+pub fn over(error: &Error) -> Vec<Change> {
+    let Cause::Status { .. } = error.cause else {
+        return Vec::new();
+    };
+    let mut changes = vec![Change::Close(Kind::ApiUnreachable, String::new())];
+    if proves_the_keys(error) {
+        changes.push(Change::Close(Kind::ApiKeysRefused, String::new()));
+    }
+    changes
+}
+
+/// Whether the answer comes from behind the check of our keys.
+pub fn proves_the_keys(error: &Error) -> bool {
+    let with_code = matches!(error.cause, Cause::Status { code: Some(_), .. });
+    with_code
+        && !matches!(
+            error.class(),
+            Class::Credentials | Class::Throttled | Class::Temporary
+        )
 }
 
 /// What is said when there are no keys.
@@ -102,6 +125,15 @@ mod tests {
     fn what_needs_a_person_is_a_problem_at_once() {
         assert_eq!(kind(&status(401), 1), Some(Kind::ApiKeysRefused));
         assert_eq!(kind(&status(404), 1), Some(Kind::FetchFailed));
+    }
+
+    #[test]
+    fn a_refusal_of_one_request_ends_what_was_said_about_all_of_them() {
+        let code = Some("invalid_link".to_owned());
+        let refused = error(Cause::Status { status: 400, code });
+        assert_eq!((over(&refused).len(), over(&status(503)).len()), (2, 1));
+        assert_eq!(over(&error(Cause::Timeout)).len(), 0);
+        assert!(proves_the_keys(&refused) && !proves_the_keys(&status(403)));
     }
 
     #[test]

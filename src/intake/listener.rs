@@ -173,9 +173,10 @@ impl Door {
             ) => Ok(()),
             (_, Some(EBADF | EINVAL | ENOTSOCK)) => Err(error),
             _ => {
-                self.intake.notices.say(Notice::Trouble(format!(
-                    "connections cannot be accepted: {error}"
-                )));
+                self.intake.notices.say(Notice::Trouble {
+                    text: format!("connections cannot be accepted: {error}"),
+                    next_step: "if it goes on, raise LimitNOFILE= or MemoryMax= of the unit, or look for what else fills the box",
+                });
                 sleep(ACCEPT_PAUSE).await;
                 Ok(())
             }

@@ -168,6 +168,8 @@ impl Intake {
         let evidence = match refusal {
             Refusal::Malformed(_, mut bytes) => {
                 bytes.truncate(EVIDENCE_BYTES_MAX);
+                // What is cut off is not kept in memory, either.
+                bytes.shrink_to_fit();
                 Some(bytes)
             }
             _ => None,

@@ -36,6 +36,7 @@ pub(super) fn apply(
         let over = problems::Change::Close(problems::Kind::AuthorizationMismatch, peer.clone());
         problems::apply(transaction, &[over], now)?;
     }
+    problems::expire(transaction, now)?;
     let newest = planned
         .iter()
         .map(|event| event.seq)

@@ -1,8 +1,11 @@
 //! What a person should know: opened, seen again, closed when it is over. At most one open row for a kind and subject.
 
+use std::time::Duration;
+
 use rusqlite::{Transaction, params};
 
 use crate::database::Reader;
+use crate::limits::{PROBLEM_EVENT_KEPT, PROBLEM_TROUBLE_KEPT};
 use crate::system::clock::UnixMs;
 
 /// What kind of problem it is. The names are stable: scripts may ask for them.
@@ -47,6 +50,15 @@ impl Kind {
             Self::FetchDelayed => "fetch-delayed",
             Self::ListingUnstable => "listing-unstable",
             Self::ObjectWithoutId => "object-without-id",
+        }
+    }
+
+    /// After how long without being seen again it is over, for what stands for single events and not for a state.
+    fn kept(self) -> Option<Duration> {
+        match self {
+            Self::UnreadableBody => Some(PROBLEM_EVENT_KEPT),
+            Self::Trouble => Some(PROBLEM_TROUBLE_KEPT),
+            _ => None,
         }
     }
 
@@ -103,7 +115,7 @@ pub struct Listed {
     pub since: UnixMs,
     /// When it was last seen.
     pub last: UnixMs,
-    /// How often.
+    /// In how many of the writes, a few seconds apart, it was seen.
     pub count: i64,
     /// What happened.
     pub text: String,
@@ -155,6 +167,17 @@ fn close(
         .prepare_cached("UPDATE problems SET closed_at = ?3 WHERE kind = ?1 AND subject = ?2 AND closed_at IS NULL")?
         .execute(params![kind.name(), subject, now.0])
         .map(drop)
+}
+
+/// Closes what stands for single events and was not seen again for long.
+pub(super) fn expire(transaction: &Transaction<'_>, now: UnixMs) -> rusqlite::Result<()> {
+    for kind in [Kind::UnreadableBody, Kind::Trouble] {
+        let kept = kind.kept().map_or(i64::MAX, |kept| kept.as_millis() as i64);
+        transaction
+            .prepare_cached("UPDATE problems SET closed_at = ?2 WHERE kind = ?1 AND closed_at IS NULL AND last_at < ?3")?
+            .execute(params![kind.name(), now.0, now.0.saturating_sub(kept)])?;
+    }
+    Ok(())
 }
 
 /// The problems, worst and oldest first; the closed ones too when `all`.

@@ -183,7 +183,22 @@ impl Place {
 
     /// Starts the gateway and waits until it is ready.
     pub(crate) fn start(&self) -> Gateway<'_> {
-        Gateway::start(self)
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(self.path("log"));
+        Gateway::start(self, log.expect("a log").into())
+    }
+
+    /// Starts it with a log that nobody reads and that takes nothing more; the pipe is stuck while it is held.
+    pub(crate) fn start_with_a_stuck_log(&self) -> (Gateway<'_>, std::io::PipeReader) {
+        use std::io::Write;
+        const PIPE_BYTES: usize = 64 * 1024;
+        let (reader, mut writer) = std::io::pipe().expect("a pipe");
+        writer
+            .write_all(&[b'\n'; PIPE_BYTES])
+            .expect("a pipe with room");
+        (Gateway::start(self, writer.into()), reader)
     }
 
     /// Runs `serve` where it cannot start, to its end.
@@ -321,7 +336,7 @@ pub(crate) struct Gateway<'a> {
 }
 
 impl<'a> Gateway<'a> {
-    fn start(place: &'a Place) -> Self {
+    fn start(place: &'a Place, log: Stdio) -> Self {
         let path = place.path("notify");
         // One that was killed has left its socket behind.
         drop(fs::remove_file(&path));
@@ -329,11 +344,6 @@ impl<'a> Gateway<'a> {
         socket
             .set_read_timeout(Some(Duration::from_millis(50)))
             .expect("a timeout");
-        let log = File::options()
-            .create(true)
-            .append(true)
-            .open(place.path("log"))
-            .expect("a log");
         let child = place
             .command("serve")
             .arg("--config")
