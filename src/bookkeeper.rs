@@ -122,8 +122,8 @@ impl Unwritten {
                         .contains_key(&(problem.kind.name(), problem.subject.clone()))
                     {
                         warn!(
-                            trouble = problem.text,
-                            next_step, "the gateway is in trouble; it goes on trying"
+                            next_step,
+                            "the gateway is in trouble and goes on trying: {}", problem.text
                         );
                     }
                     self.problem(problem);
@@ -182,7 +182,8 @@ fn log_refused(refused: &Refused) {
         detail,
         ..
     } = refused;
-    warn!(%peer, reason = reason.name(), status, detail, "a request was refused");
+    let reason = reason.name();
+    warn!(%peer, reason, status, detail, "a request was refused: {reason}, from {peer}");
 }
 
 fn refused_problem(refused: Refused) -> Option<Problem> {

@@ -223,6 +223,16 @@ pub fn load(path: &Path, surroundings: &Surroundings) -> Result<Settings, Config
     parse(&files::read_small(path)?, path, surroundings)
 }
 
+/// The state directory alone, for those who read the file and need nothing else to be right.
+///
+/// # Errors
+/// When the file cannot be read, has keys that nobody reads, or does not say.
+pub fn state_directory(path: &Path, surroundings: &Surroundings) -> Result<PathBuf, ConfigError> {
+    let text = files::read_small(path)?;
+    let (document, file) = Document::read(&text, path)?;
+    document.state_directory(&file, surroundings)
+}
+
 /// Reads the text of a configuration; `path` is for the errors.
 ///
 /// # Errors
@@ -232,25 +242,14 @@ pub fn parse(
     path: &Path,
     surroundings: &Surroundings,
 ) -> Result<Settings, ConfigError> {
-    let mut document = Document {
-        path,
-        text,
-        lines: BTreeMap::new(),
-    };
-    document.check_keys()?;
-    let file: File = toml::from_str(text).map_err(|error| document.refused(&error))?;
+    let (document, file) = Document::read(text, path)?;
     let environment = file.environment.ok_or_else(|| {
         document.wrong(
             "environment",
             "is missing; write environment = \"production\" or \"sandbox\"",
         )
     })?;
-    let state_directory = file.state_directory.or_else(|| surroundings.state_directory.clone()).ok_or_else(|| {
-        document.wrong(
-            "state-directory",
-            "is missing, and there is no $STATE_DIRECTORY; write state-directory = \"/var/lib/belvo-gateway\"",
-        )
-    })?;
+    let state_directory = document.state_directory(&file, surroundings)?;
     let listen = document.listen(file.listen, surroundings)?;
     let tls = document.tls(file.tls, &listen, surroundings)?;
     let api = document.api(file.api, environment, surroundings)?;
@@ -271,7 +270,33 @@ struct Document<'a> {
     lines: BTreeMap<String, usize>,
 }
 
-impl Document<'_> {
+impl<'a> Document<'a> {
+    /// The document and what is in it, when every key is one that somebody reads and every value of its type.
+    fn read(text: &'a str, path: &'a Path) -> Result<(Self, File), ConfigError> {
+        let mut document = Self {
+            path,
+            text,
+            lines: BTreeMap::new(),
+        };
+        document.check_keys()?;
+        let file = toml::from_str(text).map_err(|error| document.refused(&error))?;
+        Ok((document, file))
+    }
+
+    fn state_directory(
+        &self,
+        file: &File,
+        surroundings: &Surroundings,
+    ) -> Result<PathBuf, ConfigError> {
+        let said = file
+            .state_directory
+            .clone()
+            .or_else(|| surroundings.state_directory.clone());
+        said.ok_or_else(|| {
+            self.wrong("state-directory", "is missing, and there is no $STATE_DIRECTORY; write state-directory = \"/var/lib/belvo-gateway\"")
+        })
+    }
+
     fn line_of(&self, offset: usize) -> usize {
         self.text.as_bytes()[..offset.min(self.text.len())]
             .iter()
@@ -444,6 +469,7 @@ impl Document<'_> {
             Environment::Sandbox => "https://sandbox.belvo.com",
         };
         let base_url = self.base_url(table.base_url.as_deref().unwrap_or(default))?;
+        let named = table.secret_id_file.is_some() || table.secret_password_file.is_some();
         let id = table
             .secret_id_file
             .or_else(|| surroundings.credential("belvo-secret-id"));
@@ -452,19 +478,20 @@ impl Document<'_> {
             .or_else(|| surroundings.credential("belvo-secret-password"));
         let keys = match (id, password) {
             (Some(id), Some(password)) => Some((id, password)),
-            (None, None) => None,
-            (Some(_), None) => {
+            (Some(_), None) if named => {
                 return Err(self.wrong(
                     "api.secret-password-file",
                     "is missing, but there is a secret id; give both or neither",
                 ));
             }
-            (None, Some(_)) => {
+            (None, Some(_)) if named => {
                 return Err(self.wrong(
                     "api.secret-id-file",
                     "is missing, but there is a secret password; give both or neither",
                 ));
             }
+            // Half a pair of credentials is no pair: receiving goes on, and the gateway says that it has no keys.
+            _ => None,
         };
         let requests_per_second = table.requests_per_second.unwrap_or(2.0);
         if !(0.01..=1000.0).contains(&requests_per_second) {
@@ -644,6 +671,18 @@ mod tests {
             error(&format!("{LEAST}[api]\nsecret-id-file = \"/i\"\n"))
                 .contains("api.secret-password-file: is missing")
         );
+    }
+
+    #[test]
+    fn half_a_pair_of_credentials_is_no_pair_and_receiving_goes_on() {
+        let credentials = tempfile::tempdir().expect("a temporary directory");
+        std::fs::write(credentials.path().join("belvo-secret-id"), "x").expect("a credential");
+        let surroundings = Surroundings {
+            credentials_directory: Some(credentials.path().to_owned()),
+            ..Surroundings::default()
+        };
+        let settings = parse(LEAST, Path::new("c.toml"), &surroundings).expect("a configuration");
+        assert!(settings.api.keys.is_none());
     }
 
     #[test]

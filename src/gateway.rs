@@ -259,7 +259,12 @@ fn announce(settings: &Settings, addresses: &[SocketAddr], notices: &Notices) {
     if settings.listen.authorization_file.is_none() {
         notices.say(Notice::Warning("no Authorization value is configured: the source address alone decides who may speak; set one in Belvo's dashboard and as authorization-file".to_owned()));
     }
-    if let Err(error) = notify::ready(&format!("listening on {addresses}")) {
+    let mut status = format!("listening on {addresses}");
+    if settings.api.keys.is_none() {
+        status += "; no API keys, nothing is fetched";
+        notices.say(Notice::Warning("no API keys are configured: webhooks are kept, nothing is fetched; give belvo-secret-id and belvo-secret-password as credentials, or name their files in [api]".to_owned()));
+    }
+    if let Err(error) = notify::ready(&status) {
         notices.say(Notice::Warning(format!("the service manager could not be told that the gateway is ready: {error}; see that NOTIFY_SOCKET names its socket")));
     }
 }

@@ -72,7 +72,7 @@ fn a_post_without_a_body_is_journalled_as_a_probe() {
         "SELECT count(*) FROM inbox WHERE state = 'nothing-to-do' AND body = ''",
         1,
     );
-    place.until_logged(&["webhook planned seq=1", "action=\"probe\""]);
+    place.until_logged(&["webhook planned", "seq=1", "action=\"probe\""]);
 }
 
 #[test]

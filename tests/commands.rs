@@ -181,3 +181,22 @@ fn the_configuration_says_where_the_file_is_when_nothing_else_does() {
         .expect("a run");
     assert!(text(&output.stdout).contains("webhooks         2"));
 }
+
+#[test]
+fn who_only_reads_needs_nothing_of_the_configuration_but_the_state_directory() {
+    let place = used();
+    let config = std::fs::read_to_string(place.configured()).expect("a configuration");
+    let elsewhere = place.path("elsewhere.toml");
+    let files = "mode = \"files\"\ncertificate = \"/nowhere/chain.pem\"\n";
+    std::fs::write(&elsewhere, config.replace("mode = \"off\"\n", files)).expect("a configuration");
+    let output = Command::new(PROGRAM)
+        .args(["status", "--config"])
+        .arg(&elsewhere)
+        .output()
+        .expect("a run");
+    assert!(
+        text(&output.stdout).contains("webhooks         2"),
+        "{}",
+        text(&output.stderr)
+    );
+}

@@ -354,6 +354,25 @@ fn until_syncing(place: &Place) {
 }
 
 #[test]
+fn a_start_on_a_full_disk_answers_503_until_there_is_room() {
+    let place = Place::new().on_a_bad_disk();
+    let gateway = place.start();
+    let webhook = historical_update(Resource::Accounts, LINK, 2);
+    for _ in 0..20 {
+        assert_eq!(gateway.answers(&webhook), 200);
+    }
+    gateway.kill();
+    place.break_disk("full");
+    let gateway = place.start();
+    assert_eq!(gateway.answers(&webhook), 503);
+    place.until_logged(&["database or disk is full; make room on the file system"]);
+    place.mend_disk("full");
+    while gateway.answers(&webhook) != 200 {}
+    let kept: i64 = place.value("SELECT count(*) FROM journal");
+    assert!(kept >= 21, "{kept}");
+}
+
+#[test]
 fn the_watchdog_is_fed_by_passes_through_the_writer_and_not_while_the_disk_hangs() {
     let place = Place::new()
         .on_a_bad_disk()

@@ -6,6 +6,7 @@ use super::print;
 use crate::cli::{Configured, EXIT_CONFIG};
 use crate::config::{self, Settings, Surroundings, Tls};
 use crate::gateway;
+use crate::system::errors::sentence;
 
 /// Checks; prints what is wrong to standard error.
 ///
@@ -24,7 +25,7 @@ pub fn run(arguments: &Configured) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Err(wrong) => {
-            eprintln!("belvo-gateway: {wrong:#}");
+            eprintln!("belvo-gateway: {}", sentence(wrong.as_ref()));
             Ok(ExitCode::from(EXIT_CONFIG))
         }
     }

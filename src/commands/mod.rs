@@ -17,6 +17,7 @@ use anyhow::Context;
 use crate::cli::{Command, Reading};
 use crate::config::{self, Surroundings};
 use crate::database::{Reader, open_reader};
+use crate::system::errors::sentence;
 
 /// Does what was typed. Errors and exit codes leave the program here.
 pub fn run(command: &Command) -> ExitCode {
@@ -29,7 +30,7 @@ pub fn run(command: &Command) -> ExitCode {
         Command::Problems(arguments) => problems::run(arguments),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("belvo-gateway: {error:#}");
+        eprintln!("belvo-gateway: {}", sentence(error.as_ref()));
         ExitCode::FAILURE
     })
 }
@@ -38,11 +39,8 @@ pub fn run(command: &Command) -> ExitCode {
 fn state_directory(reading: &Reading) -> anyhow::Result<PathBuf> {
     match &reading.state {
         Some(path) => Ok(path.clone()),
-        None => Ok(
-            config::load(&reading.configured.config, &Surroundings::of_process())
-                .context("no --state DIR was given, and the configuration does not help")?
-                .state_directory,
-        ),
+        None => config::state_directory(&reading.configured.config, &Surroundings::of_process())
+            .context("no --state DIR was given, and the configuration does not help"),
     }
 }
 

@@ -8,6 +8,7 @@ use crate::cli::{EXIT_CONFIG, Serve};
 use crate::config::{self, Settings, Surroundings};
 use crate::gateway::{self, Material};
 use crate::notices::Notices;
+use crate::system::errors::sentence;
 use crate::system::logging;
 
 /// Serves until SIGTERM.
@@ -19,7 +20,7 @@ pub fn run(arguments: &Serve) -> anyhow::Result<ExitCode> {
     let (settings, material) = match configured(arguments) {
         Ok(configured) => configured,
         Err(wrong) => {
-            error!("{wrong:#}");
+            error!("{}", sentence(wrong.as_ref()));
             return Ok(ExitCode::from(EXIT_CONFIG));
         }
     };

@@ -48,6 +48,16 @@ pub enum OpenError {
     /// Another process holds the lock.
     #[error("the state directory {} is in use by another gateway; stop it first (systemctl stop belvo-gateway), or give this one a state-directory of its own", .0.display())]
     Locked(PathBuf),
+    /// The file cannot be read by this user, or not now.
+    #[error(
+        "cannot read {}: {source}; while the gateway is stopped only root can (SQLite has to make files beside it), and otherwise its group", path.display()
+    )]
+    NotReadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// There is no file yet.
     #[error("there is no {}; the gateway makes it when it first serves: give its state directory with --state, or start it", .0.display())]
     NoFile(PathBuf),
@@ -80,7 +90,7 @@ pub enum OpenError {
         found: String,
     },
     /// Anything else SQLite says.
-    #[error("cannot open {}: {source}", path.display())]
+    #[error("cannot open {}: {source}{}", path.display(), next_step(source))]
     Sqlite {
         /// The file.
         path: PathBuf,
@@ -102,6 +112,37 @@ impl OpenError {
             },
             _ => Self::Sqlite { path, source },
         }
+    }
+}
+
+impl OpenError {
+    /// What keeps a writer from writing keeps a reader from reading.
+    fn for_a_reader(self) -> Self {
+        match self {
+            Self::NotWritable { path, source } => Self::NotReadable { path, source },
+            Self::Sqlite { path, source }
+                if source.sqlite_error_code() == Some(ErrorCode::CannotOpen) =>
+            {
+                Self::NotReadable {
+                    path,
+                    source: io::Error::other(source),
+                }
+            }
+            other => other,
+        }
+    }
+}
+
+/// What a person should do about a failure of the storage, if there is anything to say.
+fn next_step(error: &rusqlite::Error) -> &'static str {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => "; make room on the file system of the state directory",
+        Some(ErrorCode::ReadOnly) => {
+            "; the file system has become read-only, its card may be failing: see dmesg"
+        }
+        Some(ErrorCode::SystemIoFailure) => "; the card may be failing: see dmesg",
+        Some(ErrorCode::DatabaseBusy) => "; another program holds the file: close it",
+        _ => "",
     }
 }
 
@@ -189,18 +230,21 @@ pub fn open_writer(directory: &StateDirectory, views: Views) -> Result<Connectio
 
 /// After a failed sync the kernel may hold pages of the WAL as written that never reached the disk, and nobody who opens
 /// the file later is told: a commit behind such a hole would be lost in a power cut. Whoever was here before may have
-/// seen such a failure. So the whole WAL is copied into the file and started over; where a reader keeps it from that, it
-/// is written again as it is, so that the next sync brings all of it to the disk.
+/// seen such a failure. So the whole WAL is copied into the file and started over; where a reader or a
+/// full disk keeps it from that, it is written again as it is, so that the next sync brings all of it to the disk.
 fn heal_wal(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     let started_over = |row: &rusqlite::Row<'_>| Ok(row.get::<_, i64>(0)? == 0);
+    let written_again = || {
+        write_again(&path.with_extension("db-wal")).map_err(|source| OpenError::NotWritable {
+            path: path.to_owned(),
+            source,
+        })
+    };
     match connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], started_over) {
         Ok(true) => Ok(()),
-        Ok(false) => {
-            write_again(&path.with_extension("db-wal")).map_err(|source| OpenError::NotWritable {
-                path: path.to_owned(),
-                source,
-            })
-        }
+        Ok(false) => written_again(),
+        // There is no room for the copy; written over itself the WAL needs none.
+        Err(source) if source.sqlite_error_code() == Some(ErrorCode::DiskFull) => written_again(),
         Err(source) => Err(OpenError::from_sqlite(path, source)),
     }
 }
@@ -258,16 +302,18 @@ impl Deref for Reader {
 /// When there is no file, it is not ours, or it is newer than this program.
 pub fn open_reader(state_directory: &Path) -> Result<Reader, OpenError> {
     let path = state_directory.join(FILE_NAME);
-    if !path.exists() {
-        return Err(OpenError::NoFile(path));
+    match path.try_exists() {
+        Ok(true) => {}
+        Ok(false) => return Err(OpenError::NoFile(path)),
+        Err(source) => return Err(OpenError::NotReadable { path, source }),
     }
-    let sqlite = |source| OpenError::from_sqlite(&path, source);
+    let sqlite = |source| OpenError::from_sqlite(&path, source).for_a_reader();
     let connection = Connection::open_with_flags(
         &path,
         OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )
     .map_err(sqlite)?;
     connection.busy_timeout(READER_BUSY_WAIT).map_err(sqlite)?;
-    migrations::check_version(&connection, &path)?;
+    migrations::check_version(&connection, &path).map_err(OpenError::for_a_reader)?;
     Ok(Reader(connection))
 }

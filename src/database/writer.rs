@@ -14,12 +14,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, ErrorCode, Transaction};
+use rusqlite::{Connection, Transaction};
 use thiserror::Error;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::connection::{Durability, Ended, Ran, WriteConnection};
-use super::{StateDirectory, Views};
+use super::{StateDirectory, Views, next_step};
 use crate::limits::{
     APPENDS_PER_COMMIT_MAX, APPENDS_QUEUED_MAX, CHANGES_QUEUED_MAX, GATHER_WAIT_MAX,
     THREAD_STACK_BYTES, WAL_PAGES_IDLE_MAX, WAL_PAGES_MAX, WRITER_FAILING_GAP, WRITER_FAILING_MAX,
@@ -54,16 +54,7 @@ pub enum WriteError {
 impl WriteError {
     /// What SQLite said, with the next step where there is one.
     pub(super) fn storage(error: &rusqlite::Error) -> Self {
-        let next_step = match error.sqlite_error_code() {
-            Some(ErrorCode::DiskFull) => "; make room on the file system of the state directory",
-            Some(ErrorCode::ReadOnly) => {
-                "; the file system has become read-only, its card may be failing: see dmesg"
-            }
-            Some(ErrorCode::SystemIoFailure) => "; the card may be failing: see dmesg",
-            Some(ErrorCode::DatabaseBusy) => "; another program holds the file: close it",
-            _ => "",
-        };
-        Self::Database(format!("{error}{next_step}"))
+        Self::Database(format!("{error}{}", next_step(error)))
     }
 }
 

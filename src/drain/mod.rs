@@ -177,7 +177,10 @@ impl<A: Api> Drain<A> {
                 self.file_failed = self.file_failed.saturating_add(1);
                 self.reader = None;
                 self.rest(wait);
-                error!(%error, seconds = wait.as_secs(), "the file could not be read or written; the drain tries again");
+                error!(
+                    seconds = wait.as_secs(),
+                    "the file could not be read or written, the drain tries again: {error}"
+                );
             }
         }
         Ok(())
@@ -295,7 +298,13 @@ impl<A: Api> Drain<A> {
     async fn failed(&mut self, key: Key, wanted: Seq, error: Error) -> Result<(), WriteError> {
         let class = error.class();
         let request_id = error.request_id.clone();
-        warn!(link_id = key.link_id, resource = key.resource, class = class.name(), request_id, %error, "a fetch failed");
+        warn!(
+            link_id = key.link_id,
+            resource = key.resource,
+            class = class.name(),
+            request_id,
+            "a fetch failed: {error}"
+        );
         if let Some(pause) = trouble::pause(&error) {
             self.budget.pause(pause);
             self.look_now();
@@ -338,6 +347,10 @@ fn log_fetched(key: &Key, wanted: Seq, done: Done) {
         new = done.tally.new,
         changed = done.tally.changed,
         agreed = done.agreed,
-        "fetched"
+        "fetched {} {}, {} new, {} changed",
+        done.found,
+        key.resource,
+        done.tally.new,
+        done.tally.changed
     );
 }

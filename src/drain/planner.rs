@@ -207,8 +207,15 @@ fn log(planned: &Planned) {
         link_id = envelope.link_id,
         request_id = envelope.request_id,
         action = planned.action.name(),
-        "webhook planned"
+        "webhook planned: {} {}, {}",
+        or_dash(&envelope.kind),
+        or_dash(&envelope.code),
+        planned.action.name()
     );
+}
+
+fn or_dash(text: &Option<String>) -> &str {
+    text.as_deref().unwrap_or("-")
 }
 
 #[cfg(test)]

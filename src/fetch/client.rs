@@ -26,6 +26,7 @@ use crate::limits::{
     ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, CONNECT_WAIT, CONNECTION_IDLE, FETCHES_AT_ONCE,
     REQUEST_WAIT,
 };
+use crate::system::errors::sentence;
 use crate::system::files::{self, ReadError};
 use crate::system::secret::Secret;
 use crate::system::tls::provider;
@@ -152,7 +153,7 @@ impl Client {
             .pool
             .request(request)
             .await
-            .map_err(|source| error(Cause::Network(chain(&source))))?;
+            .map_err(|source| error(Cause::Network(sentence(&source))))?;
         let (status, retry_after) = (
             answer.status(),
             retry_after(answer.headers(), SystemTime::now()),
@@ -227,20 +228,8 @@ async fn whole(answer: Response<Incoming>) -> Result<Vec<u8>, Cause> {
     {
         Ok(body) => Ok(body.to_bytes().into()),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Cause::TooLarge),
-        Err(error) => Err(Cause::Network(chain(error.as_ref()))),
+        Err(error) => Err(Cause::Network(sentence(error.as_ref()))),
     }
-}
-
-/// hyper's own text is short ("client error (Connect)"); what helps is at the end of the chain.
-fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut texts = vec![error.to_string()];
-    let mut source = error.source();
-    while let Some(error) = source {
-        texts.push(error.to_string());
-        source = error.source();
-    }
-    texts.dedup();
-    texts.join(": ")
 }
 
 /// `Retry-After` in seconds or as a date (RFC 9110 section 10.2.3).

@@ -2,6 +2,7 @@
 //! Nothing in here has heard of a webhook.
 
 pub mod clock;
+pub mod errors;
 pub mod files;
 pub mod logging;
 pub mod notify;

@@ -3,7 +3,8 @@
  *
  *   FAULTS_SYNC_DELAY_US=N   every fsync and fdatasync takes N microseconds longer
  *   FAULTS_DIR=DIR           while DIR/fail-sync exists, syncs fail with EIO; while DIR/fail-write exists, writes to
- *                            files fail with ENOSPC; while DIR/hold-sync exists, syncs do not return
+ *                            files fail with ENOSPC; while DIR/full exists, those fail that would make a file longer
+ *                            (but SQLite's shared memory); while DIR/hold-sync exists, syncs do not return
  *   FAULTS_LOG=FILE          one line an event: nanoseconds, what, file or "socket", bytes or result
  *   FAULTS_COUNT=FILE        after each sync, the number of syncs so far as eight bytes at offset 0, and of bytes written
  *                            to files at offset 8
@@ -66,17 +67,31 @@ static int is_file(int fd) {
     return fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
 }
 
+static int path_of(int fd, char *path, size_t size) {
+    char link[64];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(link, path, size - 1);
+    path[length > 0 ? length : 0] = 0;
+    return length > 0;
+}
+
+/* Whether a write would make a file longer; SQLite's shared memory is left alone. */
+static int grows(int fd, off_t end) {
+    struct stat status;
+    char path[3500];
+    if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode) || end <= status.st_size) return 0;
+    path_of(fd, path, sizeof path);
+    size_t length = strlen(path);
+    return length < 4 || strcmp(path + length - 4, "-shm") != 0;
+}
+
 static void note(const char *what, int fd, long value) {
-    char link[64], path[3500] = "socket", line[4096];
+    char path[3500] = "socket", line[4096];
     struct timespec now;
     int saved = errno;
     if (log_fd < 0) return;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    if (!is_socket(fd)) {
-        snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-        ssize_t length = readlink(link, path, sizeof path - 1);
-        path[length > 0 ? length : 0] = 0;
-    }
+    if (!is_socket(fd)) path_of(fd, path, sizeof path);
     int length = snprintf(line, sizeof line, "%lld %s %s %ld\n", now.tv_sec * 1000000000LL + now.tv_nsec, what, path, value);
     syscall(SYS_write, log_fd, line, length);
     errno = saved;
@@ -103,7 +118,7 @@ int fdatasync(int fd) { return synced("fdatasync", fd); }
 
 static ssize_t written(const char *name, int fd, const void *bytes, size_t length, off_t offset) {
     ssize_t (*real)(int, const void *, size_t, off_t) = (ssize_t(*)(int, const void *, size_t, off_t))dlsym(RTLD_NEXT, name);
-    if (asked("fail-write") && is_file(fd)) {
+    if ((asked("fail-write") && is_file(fd)) || (asked("full") && grows(fd, offset + (off_t)length))) {
         note("write-failed", fd, ENOSPC);
         errno = ENOSPC;
         return -1;

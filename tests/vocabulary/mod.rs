@@ -378,7 +378,7 @@ impl<'a> Gateway<'a> {
                 .lines()
                 .find_map(|line| line.strip_prefix("STATUS=listening on "));
             if let (true, Some(addresses)) = (told.contains("READY=1"), status) {
-                let first = addresses.split(", ").next().expect("an address");
+                let first = addresses.split([',', ';']).next().expect("an address");
                 return first.parse().expect("an address");
             }
         }

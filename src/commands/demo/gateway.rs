@@ -261,7 +261,7 @@ fn listening_on(told: &str) -> Option<SocketAddr> {
         .lines()
         .filter_map(|line| line.strip_prefix("STATUS=listening on "));
     lists
-        .flat_map(|list| list.split(','))
+        .flat_map(|list| list.split([',', ';']))
         .find_map(|address| address.trim().parse().ok())
 }
 
