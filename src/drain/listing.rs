@@ -162,15 +162,7 @@ impl<A: Api> Listing<A> {
                 return Ok(held);
             }
         }
-        let cause = Cause::Endless;
-        Err(Error {
-            cause,
-            path: query.path.to_owned(),
-            page: LISTING_PAGES_MAX,
-            request_id: None,
-            retry_after: None,
-        }
-        .into())
+        Err(Error::new(query.path, LISTING_PAGES_MAX, Cause::Endless).into())
     }
 
     /// Cuts a page into short transactions; the last cut stays in `held`, to be stored with what follows it.

@@ -281,14 +281,7 @@ impl<A: Api> Drain<A> {
             Err(Failed::Api(error)) => self.failed(key, wanted, error).await,
             // One listing that cannot be kept must not hold up the others.
             Err(Failed::Store(WriteError::Refused(text))) => {
-                let (path, cause) = (key.resource.clone(), Cause::Unstorable(text));
-                let error = Error {
-                    cause,
-                    path,
-                    page: 0,
-                    request_id: None,
-                    retry_after: None,
-                };
+                let error = Error::new(&key.resource, 0, Cause::Unstorable(text));
                 self.failed(key, wanted, error).await
             }
             Err(Failed::Store(error)) => Err(error),

@@ -90,13 +90,7 @@ mod tests {
     use super::*;
 
     fn error(cause: Cause) -> Error {
-        Error {
-            cause,
-            path: "/api/accounts/".to_owned(),
-            page: 1,
-            request_id: None,
-            retry_after: None,
-        }
+        Error::new("/api/accounts/", 1, cause)
     }
 
     fn status(status: u16) -> Error {

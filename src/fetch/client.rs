@@ -139,13 +139,7 @@ impl Client {
     }
 
     async fn get(&self, query: &Query, page: u32, page_size: u32) -> Result<Vec<u8>, Error> {
-        let error = |cause| Error {
-            cause,
-            path: query.path.to_owned(),
-            page,
-            request_id: None,
-            retry_after: None,
-        };
+        let error = |cause| Error::new(query.path, page, cause);
         let request = self
             .request(query, page, page_size)
             .map_err(|text| error(Cause::Network(text)))?;
@@ -194,13 +188,7 @@ impl Client {
 
 impl Api for Client {
     async fn page(&self, query: &Query, page: u32, page_size: u32) -> Result<Page, Error> {
-        let error = |cause| Error {
-            cause,
-            path: query.path.to_owned(),
-            page,
-            request_id: None,
-            retry_after: None,
-        };
+        let error = |cause| Error::new(query.path, page, cause);
         let body = tokio::time::timeout(REQUEST_WAIT, self.get(query, page, page_size))
             .await
             .unwrap_or_else(|_| Err(error(Cause::Timeout)))?;

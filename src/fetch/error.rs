@@ -106,6 +106,17 @@ impl fmt::Display for Error {
 }
 
 impl Error {
+    /// A failure without an answer that would say more.
+    pub fn new(path: &str, page: u32, cause: Cause) -> Self {
+        Self {
+            cause,
+            path: path.to_owned(),
+            page,
+            request_id: None,
+            retry_after: None,
+        }
+    }
+
     /// The class, decided by Belvo's code before the status.
     pub fn class(&self) -> Class {
         match &self.cause {
