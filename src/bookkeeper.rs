@@ -117,10 +117,7 @@ impl Unwritten {
                 Notice::Refused(refused) => self.refused(refused),
                 Notice::Trouble { text, next_step } => {
                     let problem = trouble_problem(text, next_step);
-                    if !self
-                        .problems
-                        .contains_key(&(problem.kind.name(), problem.subject.clone()))
-                    {
+                    if !self.problems.contains_key(&key(&problem)) {
                         warn!(
                             next_step,
                             "the gateway is in trouble and goes on trying: {}", problem.text
@@ -168,10 +165,14 @@ impl Unwritten {
 
     fn problem(&mut self, problem: Problem) {
         if self.problems.len() < REFUSALS_PER_WRITE_MAX {
-            self.problems
-                .insert((problem.kind.name(), problem.subject.clone()), problem);
+            self.problems.insert(key(&problem), problem);
         }
     }
+}
+
+/// What the file has at most one open problem for.
+fn key(problem: &Problem) -> (&'static str, String) {
+    (problem.kind.name(), problem.subject.clone())
 }
 
 fn log_refused(refused: &Refused) {

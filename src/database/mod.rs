@@ -230,8 +230,8 @@ pub fn open_writer(directory: &StateDirectory, views: Views) -> Result<Connectio
 
 /// After a failed sync the kernel may hold pages of the WAL as written that never reached the disk, and nobody who opens
 /// the file later is told: a commit behind such a hole would be lost in a power cut. Whoever was here before may have
-/// seen such a failure. So the whole WAL is copied into the file and started over; where a reader or a
-/// full disk keeps it from that, it is written again as it is, so that the next sync brings all of it to the disk.
+/// seen such a failure. So the whole WAL is copied into the file and started over; where a reader or a full disk keeps it
+/// from that, it is written over itself and synced.
 fn heal_wal(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     let started_over = |row: &rusqlite::Row<'_>| Ok(row.get::<_, i64>(0)? == 0);
     let written_again = || {

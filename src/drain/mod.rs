@@ -34,7 +34,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
-use crate::catalog::{RESOURCES, Resource};
+use crate::catalog::{self, RESOURCES};
 use crate::database::{Reader, WriteError, open_reader};
 use crate::fetch::{Api, Cause, Class, Error};
 use crate::limits::{
@@ -237,9 +237,7 @@ impl<A: Api> Drain<A> {
     }
 
     fn start(&mut self, work: Work) {
-        let resource = RESOURCES
-            .iter()
-            .find(|resource: &&Resource| resource.name == work.key.resource);
+        let resource = catalog::resource_named(&work.key.resource);
         let (Some(api), Some(resource)) = (self.api.clone(), resource) else {
             return;
         };

@@ -24,11 +24,6 @@ impl ReadError {
             source,
         }
     }
-
-    /// Whether the file is not there at all.
-    pub fn is_missing(&self) -> bool {
-        self.source.kind() == io::ErrorKind::NotFound
-    }
 }
 
 fn hint(source: &io::Error) -> &'static str {
