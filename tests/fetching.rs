@@ -363,7 +363,7 @@ fn wrong_keys_stop_all_fetching_after_one_request_and_are_one_problem() {
     let place = Place::new().fetching_from(&belvo);
     place.secret("password", "not it");
     let gateway = place.start();
-    for resource in Resource::ALL {
+    for resource in Resource::BANKING {
         gateway.answers(historical_update(resource, house.link(), 3));
     }
     place.until("SELECT kind FROM attention", "api-keys-refused".to_owned());
@@ -489,7 +489,7 @@ fn two_thousand_webhooks_sent_while_the_api_is_away_are_answered_kept_and_fetche
                 let sender = gateway.sender();
                 let mut belvo = sender.connect().expect("a connection");
                 for number in (0..2_000).filter(|number| number % CONNECTIONS == connection) {
-                    let resource = Resource::ALL[number % Resource::ALL.len()];
+                    let resource = Resource::BANKING[number % Resource::BANKING.len()];
                     let webhook =
                         historical_update(resource, houses[number % houses.len()].link(), 1);
                     assert_eq!(

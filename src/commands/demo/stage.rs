@@ -156,17 +156,13 @@ pub(super) fn explain(error: Unanswered) -> anyhow::Error {
 fn a_little_of_everything(standin: &StandIn) -> Link {
     let mut house = Household::new(1, 3);
     let link = house.link().to_owned();
-    let objects = Resource::ALL.map(|resource| {
-        let objects = match resource {
-            Resource::Accounts => house.accounts(),
-            Resource::Owners => house.owners(),
-            Resource::Transactions => house.transactions(120),
-            Resource::Bills => house.bills(4),
-            Resource::Investments => house.investments(),
-            Resource::InvestmentTransactions => house.investment_transactions(30),
-            Resource::Balances => house.balances(),
+    let objects = Resource::BANKING.map(|resource| {
+        let count = match resource {
+            Resource::Transactions => 120,
+            Resource::Bills => 4,
+            _ => 30,
         };
-        (resource, objects)
+        (resource, house.objects(resource, count))
     });
     put(standin, link, objects.into())
 }
