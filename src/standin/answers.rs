@@ -61,6 +61,22 @@ impl Answer {
         )
     }
 
+    /// The 428 for a link whose institution wants a token of its user.
+    pub(super) fn token_required(link: &str) -> Self {
+        let (session, request_id) = (fastrand::u128(..), fastrand::u128(..));
+        let link = quoted(link);
+        let body = format!(
+            r#"[{{"code":"token_required","message":"A MFA token is required by the institution to login","request_id":"{request_id:032x}","session":"{session:032x}","expiry":9900,"link":{link},"token_generation_data":{{"instructions":"Use this code to generate the token","type":"numeric","value":"12345","expects_user_input":false}}}}]"#
+        );
+        Self::new(428, JSON, body)
+    }
+
+    /// For a filter that Belvo has and this does not: an answer that ignored it would be a lie.
+    pub(super) fn not_played(filter: &str) -> Self {
+        let message = format!("The stand-in does not play the filter {filter}.");
+        Self::error(501, "not_played", &message)
+    }
+
     pub(super) fn not_found() -> Self {
         Self::error(404, "not_found", "Not found")
     }
@@ -98,6 +114,33 @@ impl Answer {
             total: 1,
             ..Self::new(200, JSON, text.to_owned())
         }
+    }
+
+    pub(super) fn object_in_array(text: &str) -> Self {
+        Self {
+            text: Text::Whole(format!("[{text}]")),
+            ..Self::object(text)
+        }
+    }
+
+    /// The same page with another `count`.
+    pub(super) fn counted(self, count: usize) -> Self {
+        let before = format!(r#"{{"count":{},"#, self.total);
+        self.replaced(&before, &format!(r#"{{"count":{count},"#))
+    }
+
+    /// The same page with a `next` that leads from `base_url` to `elsewhere`; the last page has none.
+    pub(super) fn leading(self, base_url: &str, elsewhere: &str) -> Self {
+        let next = |url: &str| format!(r#""next":"{url}/"#);
+        self.replaced(&next(base_url), &next(elsewhere))
+    }
+
+    fn replaced(self, before: &str, after: &str) -> Self {
+        let text = match self.text {
+            Text::Whole(text) => Text::Whole(text.replacen(before, after, 1)),
+            other => other,
+        };
+        Self { text, ..self }
     }
 
     pub(super) fn with(self, name: &'static str, value: String) -> Self {
@@ -177,6 +220,7 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::standin::declared::declared;
     use crate::standin::edge;
 
     const URL: &str = "https://localhost:1/api/accounts/";
@@ -185,7 +229,9 @@ mod tests {
         let objects: Vec<Arc<str>> = (0..count)
             .map(|n| format!(r#"{{"id":"{n}", "a":1.50}}"#).into())
             .collect();
-        let query = edge::query(raw_query).expect("the query is a declared one");
+        let query = declared("/api/accounts/")
+            .and_then(|declared| edge::query(raw_query, &declared))
+            .expect("the query is a declared one");
         page(URL, &query, raw_query, &objects)
     }
 
@@ -220,6 +266,16 @@ mod tests {
         let expected = r#"{"count":0,"next":null,"previous":null,"results":[]}"#;
         assert_eq!(text(&listed("", 0)), expected);
         assert_eq!(listed("page=2", 0).status, 404);
+    }
+
+    #[test]
+    fn a_page_can_lie_about_its_count_and_its_next() {
+        let lying = listed("page_size=2", 5)
+            .counted(7)
+            .leading("https://localhost:1", "https://elsewhere.example");
+        let start =
+            r#"{"count":7,"next":"https://elsewhere.example/api/accounts/?page_size=2&page=2","#;
+        assert!(text(&lying).starts_with(start), "{}", text(&lying));
     }
 
     #[test]

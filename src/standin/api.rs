@@ -12,7 +12,8 @@ use hyper::header::AUTHORIZATION;
 use hyper::{HeaderMap, Method};
 
 use super::answers::{self, Answer};
-use super::edge::{self, Burst};
+use super::declared::{Shape, declared, history_of};
+use super::edge::{self, Burst, Query};
 use super::lists::Lists;
 use super::record::{Outcome, Record, Request};
 use super::script::{Fault, Script, Target, Turn};
@@ -82,6 +83,10 @@ impl Api {
         let answer = match turn {
             None | Some(Turn::Hold(_)) => usual(),
             Some(Turn::Fault(Fault::Truncated)) => usual().cut(),
+            Some(Turn::Fault(Fault::Count(count))) => usual().counted(count),
+            Some(Turn::Fault(Fault::NextElsewhere(elsewhere))) => {
+                usual().leading(&self.base_url, &elsewhere)
+            }
             Some(Turn::Fault(fault)) => match faulty(fault) {
                 Some(answer) => answer,
                 None => {
@@ -112,14 +117,15 @@ impl Api {
             .burst
             .as_mut()
             .is_none_or(|burst| burst.admits(Instant::now()));
-        let Some(query) = edge::query(&seen.query).filter(|_| within) else {
+        if !within {
+            return Answer::forbidden();
+        }
+        let Some(declared) = declared(&seen.path) else {
+            return Answer::not_found();
+        };
+        let Some(query) = edge::query(&seen.query, &declared) else {
             return Answer::forbidden();
         };
-        let required = state.lists.link_required(&seen.path);
-        let object = state.lists.detail(&seen.path);
-        if required.is_none() && object.is_none() {
-            return Answer::not_found();
-        }
         if headers
             .get(AUTHORIZATION)
             .is_none_or(|value| value.as_bytes() != self.authorization.as_bytes())
@@ -130,21 +136,33 @@ impl Api {
             let message = format!("Method \"{method}\" not allowed.");
             return Answer::error(405, "method_not_allowed", &message);
         }
-        if let Some(object) = object {
-            return Answer::object(&object);
+        match declared.shape {
+            Shape::Page => self.page(&state.lists, &query, seen),
+            Shape::Object => detail(&state.lists, &seen.path, Answer::object),
+            Shape::ObjectInArray => detail(&state.lists, &seen.path, Answer::object_in_array),
         }
-        if required == Some(true) && query.link.is_none() {
-            return Answer::required("link");
-        }
-        let objects = state.lists.matching(
-            &seen.path,
-            query.link.as_deref(),
-            query.created_from.as_deref(),
-        );
-        drop(state);
-        let url = format!("{}{}", self.base_url, seen.path);
-        answers::page(&url, &query, &seen.query, &objects)
     }
+
+    fn page(&self, lists: &Lists, query: &Query, seen: &Request) -> Answer {
+        if let Some(missing) = query.missing {
+            return Answer::required(missing);
+        }
+        if let Some(filter) = &query.not_played {
+            return Answer::not_played(filter);
+        }
+        if history_of(&seen.path).is_some_and(|object| lists.detail(object).is_none()) {
+            return Answer::not_found();
+        }
+        let (link, created_from) = (query.link.as_deref(), query.created_from.as_deref());
+        let objects = lists.matching(&seen.path, link, created_from);
+        let url = format!("{}{}", self.base_url, seen.path);
+        answers::page(&url, query, &seen.query, &objects)
+    }
+}
+
+fn detail(lists: &Lists, path: &str, answer: fn(&str) -> Answer) -> Answer {
+    let object = lists.detail(path);
+    object.map_or_else(Answer::not_found, |object| answer(&object))
 }
 
 /// The answer that stands for a fault; none where the connection is closed instead.
@@ -167,7 +185,8 @@ fn faulty(fault: Fault) -> Option<Answer> {
         Fault::NotJson => Some(Answer::not_json()),
         Fault::Endless => Some(Answer::endless()),
         Fault::Redirect(location) => Some(Answer::redirect(location)),
-        Fault::Closed | Fault::Truncated => None,
+        Fault::TokenRequired { link } => Some(Answer::token_required(&link)),
+        Fault::Closed | Fault::Truncated | Fault::Count(_) | Fault::NextElsewhere(_) => None,
     }
 }
 

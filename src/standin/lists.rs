@@ -6,45 +6,13 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
-/// The lists of Belvo's API description and whether `link` is required on them.
-const LISTS: &[(&str, bool)] = &[
-    ("/api/links/", false),
-    ("/api/accounts/", false),
-    ("/api/owners/", false),
-    ("/api/transactions/", true),
-    ("/api/bills/", true),
-    ("/api/br/balances/", true),
-    ("/api/br/investments/", true),
-    ("/api/br/investment-transactions/", true),
-    ("/api/br/exchanges/", true),
-    ("/api/incomes/", false),
-    ("/api/recurring-expenses/", false),
-    ("/api/risk-insights/", false),
-    ("/api/employment-records/", false),
-    ("/api/mx/current-employments/", false),
-    ("/api/employment-metrics/", false),
-    ("/api/br/employments/", true),
-    ("/api/invoices/", false),
-    ("/api/tax-returns/", false),
-    ("/api/tax-status/", false),
-    ("/api/tax-compliance-status/", false),
-    ("/api/tax-retentions/", false),
-    ("/api/financial-statements/", false),
-    ("/api/cl/invoices/", false),
-    ("/api/cl/tax-status/", false),
-    ("/api/cl/debt-reports/", false),
-];
+use super::declared::split;
+use super::objects::{ConsentRecord, LinkRecord};
 
 /// Every list and what is in it, in the order it was put in.
-#[derive(Debug)]
-pub struct Lists {
-    lists: BTreeMap<String, List>,
-}
-
 #[derive(Debug, Default)]
-struct List {
-    link_required: bool,
-    entries: Vec<Entry>,
+pub struct Lists {
+    lists: BTreeMap<String, Vec<Entry>>,
 }
 
 #[derive(Debug)]
@@ -62,47 +30,46 @@ struct Head {
     created_at: Option<String>,
 }
 
-impl Default for Lists {
-    fn default() -> Self {
-        let empty = |link_required| List {
-            link_required,
-            entries: Vec::new(),
-        };
-        let lists = LISTS
-            .iter()
-            .map(|(path, required)| ((*path).to_owned(), empty(*required)));
-        Self {
-            lists: lists.collect(),
-        }
-    }
-}
-
 impl Lists {
-    /// Makes `objects`, each a JSON text, all that `link` has in the list at `path`. An unknown path becomes a list.
+    /// Makes `objects`, each a JSON text, all that `link` has in the list at `path`. A list that Belvo's description does
+    /// not have is never answered.
     pub fn put(&mut self, path: &str, link: &str, objects: Vec<String>) {
-        self.lists
-            .entry(path.to_owned())
-            .or_default()
-            .entries
-            .retain(|entry| entry.link != link);
+        let entries = self.lists.entry(path.to_owned()).or_default();
+        entries.retain(|entry| entry.link != link);
         self.add(path, link, objects);
     }
 
     /// Appends `objects` to what `link` has in the list at `path`.
     pub fn add(&mut self, path: &str, link: &str, objects: Vec<String>) {
-        let list = self.lists.entry(path.to_owned()).or_default();
-        list.entries
-            .extend(objects.into_iter().map(|text| Entry::new(link, &text)));
+        let entries = self.lists.entry(path.to_owned()).or_default();
+        entries.extend(objects.into_iter().map(|text| Entry::new(link, &text)));
+    }
+
+    /// Makes this the record of its link.
+    pub fn put_link(&mut self, record: &LinkRecord) {
+        self.put("/api/links/", &record.id, vec![record.text()]);
+    }
+
+    /// Makes this the record of the consent of its link.
+    pub fn put_consent(&mut self, record: &ConsentRecord) {
+        self.put("/api/consents/", &record.link, vec![record.text()]);
     }
 
     /// Takes the object with this id out of the list at `path`, and says whether it was there.
     pub fn remove(&mut self, path: &str, id: &str) -> bool {
-        let Some(list) = self.lists.get_mut(path) else {
+        let Some(entries) = self.lists.get_mut(path) else {
             return false;
         };
-        let before = list.entries.len();
-        list.entries.retain(|entry| entry.id != id);
-        list.entries.len() < before
+        let before = entries.len();
+        entries.retain(|entry| entry.id != id);
+        entries.len() < before
+    }
+
+    /// Erases everything of a link, as Belvo does when it is deleted.
+    pub fn delete_link(&mut self, link: &str) {
+        for entries in self.lists.values_mut() {
+            entries.retain(|entry| entry.link != link);
+        }
     }
 
     /// The objects of `link` in the list at `path`, as they were put in.
@@ -113,17 +80,13 @@ impl Lists {
             .collect()
     }
 
-    pub(super) fn link_required(&self, path: &str) -> Option<bool> {
-        self.lists.get(path).map(|list| list.link_required)
-    }
-
     pub(super) fn matching(
         &self,
         path: &str,
         link: Option<&str>,
         created_from: Option<&str>,
     ) -> Vec<Arc<str>> {
-        let entries = self.lists.get(path).map_or(&[][..], |list| &list.entries);
+        let entries = self.lists.get(path).map_or(&[][..], Vec::as_slice);
         let of_link = entries
             .iter()
             .filter(|entry| link.is_none_or(|link| entry.link == link));
@@ -131,12 +94,11 @@ impl Lists {
         recent.map(|entry| Arc::clone(&entry.text)).collect()
     }
 
+    /// The object that is shown at `path`.
     pub(super) fn detail(&self, path: &str) -> Option<Arc<str>> {
-        let (list, id) = path.strip_suffix('/')?.rsplit_once('/')?;
-        let entries = &self.lists.get(&format!("{list}/"))?.entries;
-        let found = entries
-            .iter()
-            .find(|entry| entry.id == id && !id.is_empty())?;
+        let (list, id) = split(path)?;
+        let mut entries = self.lists.get(list)?.iter();
+        let found = entries.find(|entry| entry.id == id && !id.is_empty())?;
         Some(Arc::clone(&found.text))
     }
 }
@@ -228,5 +190,14 @@ mod tests {
         );
         assert!(lists.remove("/api/bills/", "c"));
         assert!(!lists.remove("/api/bills/", "c"));
+    }
+    #[test]
+    fn a_deleted_link_leaves_nothing_behind() {
+        let mut lists = two_links();
+        lists.put("/api/links/", "two", vec![r#"{"id":"two"}"#.into()]);
+        lists.delete_link("two");
+        assert_eq!(lists.detail("/api/links/two/"), None);
+        assert!(lists.objects("/api/bills/", "two").is_empty());
+        assert_eq!(lists.objects("/api/bills/", "one").len(), 1);
     }
 }

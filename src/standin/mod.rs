@@ -5,6 +5,7 @@
 mod answers;
 mod api;
 mod certificates;
+mod declared;
 mod edge;
 mod lists;
 pub mod objects;
@@ -27,9 +28,10 @@ use rustls::ServerConfig;
 pub use certificates::{Certificates, Identity, write_secret};
 pub use lists::Lists;
 pub use record::{Observer, Outcome, Request};
-pub use script::{Fault, Hold, When};
+pub use script::{ERRORS, Fault, Hold, When};
 
 use api::Api;
+use objects::{ConsentRecord, LinkRecord};
 use record::Record;
 use server::Server;
 
@@ -125,6 +127,21 @@ impl StandIn {
     /// Makes `objects`, each a JSON text that is answered byte for byte, all that `link` has in the list at `path`.
     pub fn put(&self, path: &str, link: &str, objects: Vec<String>) {
         self.api.state().lists.put(path, link, objects);
+    }
+
+    /// Makes this the record of its link, at `/api/links/`.
+    pub fn put_link(&self, record: &LinkRecord) {
+        self.api.state().lists.put_link(record);
+    }
+
+    /// Makes this the record of the consent of its link, at `/api/consents/`.
+    pub fn put_consent(&self, record: &ConsentRecord) {
+        self.api.state().lists.put_consent(record);
+    }
+
+    /// Erases everything of a link: its detail is a 404 from now on, and its lists are empty.
+    pub fn delete_link(&self, link: &str) {
+        self.api.state().lists.delete_link(link);
     }
 
     /// The objects of `link` in the list at `path`.

@@ -102,7 +102,66 @@ pub enum Fault {
     Endless,
     /// A redirect to this address.
     Redirect(String),
+    /// The 428 for a link whose institution wants a token of its user, with all that Belvo adds to it.
+    TokenRequired {
+        /// The link's id.
+        link: String,
+    },
+    /// The right page, but with this `count`.
+    Count(usize),
+    /// The right page, but its `next` leads to this scheme, host and port.
+    NextElsewhere(String),
 }
+
+/// The errors Belvo documents for what only reads: status and code. A fault for each is made by [`Fault::error`].
+pub const ERRORS: &[(u16, &str)] = &[
+    (400, "already_exists"),
+    (400, "blank"),
+    (400, "cancellation_error"),
+    (400, "does_not_exist"),
+    (400, "duplicated"),
+    (400, "invalid"),
+    (400, "invalid_choice"),
+    (400, "invalid_credentials_storage"),
+    (400, "invalid_fetch_resources"),
+    (400, "invalid_period"),
+    (400, "max_decimal_places"),
+    (400, "max_digits"),
+    (400, "min_value"),
+    (400, "not_a_list"),
+    (400, "null"),
+    (400, "parse_error"),
+    (400, "required"),
+    (400, "validation_error"),
+    (400, "unsupported_operation"),
+    (400, "too_many_sessions"),
+    (400, "operational_limits_reached"),
+    (400, "institution_down"),
+    (400, "institution_inactive"),
+    (400, "institution_unavailable"),
+    (400, "unavailable_data"),
+    (400, "invalid_link"),
+    (400, "unconfirmed_link"),
+    (400, "login_error"),
+    (400, "activation_failed"),
+    (400, "session_expired"),
+    (400, "session_expired_ob"),
+    (401, "authentication_failed"),
+    (401, "consent_without_accounts"),
+    (403, "access_to_production_denied"),
+    (403, "access_to_resource_denied"),
+    (403, "permission_denied"),
+    (403, "quota_limit_reached"),
+    (404, "not_found"),
+    (404, "expired_credentials"),
+    (405, "method_not_allowed"),
+    (408, "request_timeout"),
+    (409, "link_refreshed"),
+    (428, "token_required"),
+    (428, "activation_required"),
+    (500, "unexpected_error"),
+    (500, "service_unavailable"),
+];
 
 impl Fault {
     /// An error in Belvo's form.

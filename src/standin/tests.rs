@@ -8,6 +8,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::objects::Household;
+use super::objects::institutions::FISCAL_CHILE;
 use super::sender::{Connection, Reply, Sender, Step, Unanswered};
 use super::{Certificates, Fault, Options, Outcome, StandIn, When};
 
@@ -155,6 +156,83 @@ fn one_object_is_found_by_its_id() {
     let target = format!("{TRANSACTIONS}{}/", id.expect("it has an id"));
     let reply = get(&standin, &target).expect("it answers");
     assert_eq!((reply.status, reply.body), (200, object.into_bytes()));
+}
+
+#[test]
+fn a_link_and_its_consent_are_known_until_the_link_is_deleted() {
+    let (standin, house) = (plain(), Household::at(FISCAL_CHILE, 1, 1));
+    standin.put_link(&house.link_record());
+    standin.put_consent(&house.consent_record());
+    standin.put("/api/cl/invoices/", house.link(), vec!["{}".into()]);
+    let status = |target: &str| get(&standin, target).expect("it answers").status;
+    let link = format!("/api/links/{}/", house.link());
+    let consent = format!("/api/consents/{}/", house.consent_record().id);
+    let invoices = format!("/api/cl/invoices/?link={}", house.link());
+    assert_eq!((status(&link), status(&consent)), (200, 200));
+    let listed = get(&standin, "/api/links/?page_size=1").expect("it answers");
+    assert!(listed.body.starts_with(br#"{"count":1,"#));
+    standin.delete_link(house.link());
+    assert_eq!(status_and_code(&standin, &link), (404, "not_found".into()));
+    assert_eq!(status(&consent), 404);
+    let left = get(&standin, &invoices).expect("it answers");
+    assert!(left.body.starts_with(br#"{"count":0,"#));
+}
+
+#[test]
+fn consents_are_listed_only_by_the_document_of_their_user() {
+    let standin = plain();
+    let required = (400, "required".into());
+    assert_eq!(status_and_code(&standin, "/api/consents/"), required);
+    let listed = get(&standin, "/api/consents/?user_document=00000000191");
+    assert_eq!(listed.expect("it answers").status, 200);
+}
+
+#[test]
+fn an_exchange_has_a_history_in_pages() {
+    let (standin, mut house) = (plain(), Household::new(1, 1));
+    let exchanges = house.exchanges(1);
+    let exchange: Value = serde_json::from_str(&exchanges[0]).expect("it is JSON");
+    let id = exchange["id"].as_str().expect("it has an id");
+    let history = format!("/api/br/exchanges/{id}/history/");
+    assert_eq!(
+        status_and_code(&standin, &history),
+        (404, "not_found".into())
+    );
+    let events = house.exchange_history(id, 3);
+    standin.put("/api/br/exchanges/", house.link(), exchanges.clone());
+    standin.put(&history, house.link(), events.clone());
+    let second = get(&standin, &format!("{history}?page_size=2&page=2")).expect("it answers");
+    let page: Page<'_> = serde_json::from_slice(&second.body).expect("a page is an envelope");
+    assert_eq!((page.count, page.results[0].get()), (3, events[2].as_str()));
+}
+
+#[test]
+fn the_firewall_stops_what_a_path_does_not_declare() {
+    let standin = plain();
+    let status = |target: &str| get(&standin, target).expect("it answers").status;
+    assert_eq!(status("/api/owners/?created_at__gte=2026-11-20"), 200);
+    assert_eq!(status("/api/incomes/?created_at__gte=2026-11-20"), 403);
+    assert_eq!(status("/api/owners/?link=1"), 403);
+    assert_eq!(status("/api/links/?fields=id"), 200);
+    assert_eq!(status("/api/links/a/?fields=id"), 403);
+    let filtered = status_and_code(&standin, "/api/owners/?email=a@example.com");
+    assert_eq!(filtered, (501, "not_played".into()));
+}
+
+#[test]
+fn a_page_lies_when_it_is_told_to() {
+    let (standin, link) = with_transactions(3);
+    let list = format!("{TRANSACTIONS}?link={link}&page_size=2");
+    let next = |fault| {
+        standin.fail(When::path(TRANSACTIONS), fault);
+        let reply = get(&standin, &list).expect("it answers");
+        String::from_utf8(reply.body).expect("JSON is UTF-8")
+    };
+    assert!(next(Fault::Count(2)).starts_with(r#"{"count":2,"next":"http://localhost"#));
+    let elsewhere = next(Fault::NextElsewhere("https://elsewhere.example".into()));
+    assert!(elsewhere.contains(r#""next":"https://elsewhere.example/api/transactions/?link="#));
+    let token = next(Fault::TokenRequired { link: link.clone() });
+    assert!(token.contains(&format!(r#""link":"{link}""#)) && token.contains(r#""expiry":"#));
 }
 
 #[test]
