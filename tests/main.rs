@@ -4,6 +4,7 @@
 mod answers;
 mod bad_input;
 mod commands;
+mod contract;
 mod crashes;
 mod fetching;
 mod order;

@@ -100,7 +100,7 @@ const FINANCIAL_STATEMENT: &str = r#"
 "materials_used":$amount,"cost_of_goods_sold":$amount,"cost_of_services_sold":$amount,"gross_profit":$amount,
 "gross_loss":null,"operating_expenses":$amount,"operating_income":$amount,"operating_loss":null,
 "financial_result":$amount,"income_statement_financial_gains":$amount,
-"income_statement_financial_costs":$amount,"equity_in_earnings_of_affiliates":$amount,
+"income_statement_financial_costs":-32000.010,"equity_in_earnings_of_affiliates":$amount,
 "income_before_taxes":$amount,"loss_before_taxes":null,"income_taxes":$amount,
 "income_from_continuing_operations":$amount,"loss_from_continuing_operations":null,
 "discontinued_operations":$amount,"net_income":$amount,"net_loss":null}}
