@@ -13,7 +13,7 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::bookkeeper;
@@ -352,7 +352,8 @@ impl DrainThread {
             // Here and not before: reading the system's certificates takes a while, and nobody waits for it here.
             let client = keys.map(|keys| Client::new(&target, &keys)).transpose()?;
             let runtime = runtime()?;
-            let budget = Budget::new(api.requests_per_second, api.burst);
+            let budget = Arc::new(Budget::new(api.requests_per_second, api.burst));
+            let (_keys, client) = watch::channel(client.map(Arc::new));
             let clock = Clock::of_machine();
             let parts = Parts {
                 state_directory,

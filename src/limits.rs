@@ -105,8 +105,17 @@ pub const PLAN_QUIET: Duration = Duration::from_millis(25);
 pub const DELIVERIES_REMEMBERED: usize = 512;
 /// Requests to Belvo's API under way at once.
 pub const FETCHES_AT_ONCE: usize = 2;
-/// Due work read ahead to find some whose link is free.
-pub const DUE_ROWS_MAX: u32 = 64;
+/// Links whose last turn is remembered, so that none is served twice while another waits.
+pub const TURNS_REMEMBERED: usize = 4_096;
+/// Updated objects asked for one by one; more are read with their list.
+pub const OBJECTS_BY_ID_MAX: usize = 50;
+/// Objects marked as deleted in one transaction, so that an append waits for few of them.
+pub const BURY_MAX: usize = 500;
+/// What is new is asked for from this long before the last complete listing began: Belvo's filter has days, in a time
+/// zone that is not documented.
+pub const NEW_OVERLAP: Duration = Duration::from_secs(2 * 24 * 3600);
+/// The whole list is read again after this long even if only what is new is asked for.
+pub const WHOLE_EVERY: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The same listing read again when it did not agree with its own count.
 pub const LISTING_ROUNDS_MAX: u32 = 3;
 /// Pages of one listing, of 1,000 objects at best.
@@ -115,6 +124,12 @@ pub const LISTING_PAGES_MAX: u32 = 1_000;
 pub const STORE_OBJECTS_MAX: usize = 200;
 /// Bytes of objects written in one transaction.
 pub const STORE_BYTES_MAX: usize = 512 * 1024;
+/// Requests to Belvo's API in any [`EDGE_WINDOW`]; above it the edge answers 403 (docs/belvo.md, Errors).
+pub const EDGE_REQUESTS_MAX: f64 = 80.0;
+/// The window of that limit.
+pub const EDGE_WINDOW: Duration = Duration::from_secs(30);
+/// The longest pause after the edge throttled us several times in a row.
+pub const THROTTLED_WAIT_MAX: Duration = Duration::from_secs(15 * 60);
 /// The longest wait the drain ever sets. A stored `due_at` further away than this comes from a wrong clock and is due now.
 pub const LONGEST_WAIT: Duration = Duration::from_secs(35 * 24 * 3600);
 /// First pause after the API's edge throttled us, when it names none (docs/belvo.md, Errors: over 80 requests in 30 s).

@@ -1,13 +1,14 @@
 //! What a delivery is: the bytes of one request with its time and peer, and the envelope that is parsed from them.
 //! Pure: no I/O, no clock, no SQL; knows neither how a delivery arrives nor what it leads to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use thiserror::Error;
+use uuid::Uuid;
 
 use crate::system::clock::UnixMs;
 
@@ -104,6 +105,12 @@ pub struct Envelope {
     pub request_id: Option<String>,
     /// Payments name an object in place of a link.
     pub object_id: Option<String>,
+    /// `eventType`, which only direct debit in Mexico has.
+    pub event_type: Option<String>,
+    /// `eventCode`, likewise.
+    pub event_code: Option<String>,
+    /// What is read of `data`.
+    pub data: Data,
 }
 
 impl Envelope {
@@ -112,20 +119,124 @@ impl Envelope {
     /// # Errors
     /// When the text is not a JSON object, which [`Body::parse`] makes impossible for what we journalled ourselves.
     pub fn parse(body: &str) -> Result<Self, Malformed> {
-        let fields: BTreeMap<String, &RawValue> =
-            serde_json::from_str(body).map_err(|_| Malformed::NotAnObject)?;
-        let text = |name: &str| serde_json::from_str::<String>(fields.get(name)?.get()).ok();
+        let fields = fields(body).ok_or(Malformed::NotAnObject)?;
+        let text = |name: &str| text(fields.get(name)?);
         Ok(Self {
             webhook_id: text("webhook_id"),
             kind: text("webhook_type"),
             code: text("webhook_code"),
             process_type: text("process_type"),
-            link_id: text("link_id"),
+            link_id: text("link_id").map(normal),
             external_id: text("external_id"),
             request_id: text("request_id"),
             object_id: text("object_id"),
+            event_type: text("eventType"),
+            event_code: text("eventCode"),
+            data: fields
+                .get("data")
+                .map(|data| Data::parse(data.get()))
+                .unwrap_or_default(),
         })
     }
+}
+
+/// What is read of a webhook's `data`, an object whose fields depend on the kind of webhook and are not all documented.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Data {
+    /// Every UUID that stands in an array, each once: which field holds the ids of an update or deletion is not
+    /// documented.
+    pub ids: BTreeSet<String>,
+    /// The codes in `errors` and `error_code`; a `-` stands for an error without a readable code.
+    pub errors: BTreeSet<String>,
+    /// `consent_id`, when it is a UUID.
+    pub consent_id: Option<String>,
+    /// `consent_due_date`.
+    pub due_date: Option<String>,
+    /// `institution`, by name.
+    pub institution: Option<String>,
+    /// `institution_display_name`.
+    pub institution_display_name: Option<String>,
+    /// `institution_icon_logo`.
+    pub institution_icon_logo: Option<String>,
+    /// All of it as received, when it is about a consent: the operator may need it for the renewal.
+    pub of_consent: Option<String>,
+}
+
+impl Data {
+    fn parse(raw: &str) -> Self {
+        let fields = fields(raw).unwrap_or_default();
+        let text = |name: &str| text(fields.get(name)?);
+        let consent_id = text("consent_id").and_then(|id| uuid(&id));
+        let arrays = fields.values().filter_map(|value| elements(value.get()));
+        let ids = arrays
+            .flatten()
+            .filter_map(|element| self::text(&element))
+            .filter_map(|id| uuid(&id));
+        Self {
+            ids: ids.collect(),
+            errors: errors(&fields),
+            of_consent: consent_id.is_some().then(|| raw.to_owned()),
+            consent_id,
+            due_date: text("consent_due_date"),
+            institution: text("institution"),
+            institution_display_name: text("institution_display_name"),
+            institution_icon_logo: text("institution_icon_logo"),
+        }
+    }
+}
+
+type Fields<'a> = BTreeMap<String, &'a RawValue>;
+
+/// The fields of an object, none of them looked into: `None` when it is something else.
+fn fields(raw: &str) -> Option<Fields<'_>> {
+    serde_json::from_str(raw).ok()
+}
+
+fn elements(raw: &str) -> Option<Vec<&RawValue>> {
+    raw.starts_with('[')
+        .then(|| serde_json::from_str(raw).ok())?
+}
+
+fn text(raw: &&RawValue) -> Option<String> {
+    serde_json::from_str(raw.get()).ok()
+}
+
+/// A UUID as the API writes it, with dashes and in lower case, whichever way it came.
+fn uuid(text: &str) -> Option<String> {
+    Uuid::try_parse(text)
+        .ok()
+        .map(|id| id.hyphenated().to_string())
+}
+
+fn normal(id: String) -> String {
+    uuid(&id).unwrap_or(id)
+}
+
+/// The codes of what could not be retrieved. Which form `errors` has is not documented: an object, a list of objects or
+/// strings, or one string.
+fn errors(of: &Fields<'_>) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    found.extend(of.get("error_code").and_then(code));
+    if let Some(errors) = of.get("errors") {
+        let listed = elements(errors.get()).unwrap_or_else(|| vec![errors]);
+        let said = listed
+            .iter()
+            .filter(|error| !matches!(error.get(), "null" | "{}" | "\"\""));
+        found.extend(said.map(|error| code(error).unwrap_or_else(|| "-".to_owned())));
+    }
+    found
+}
+
+/// A code that may be shown and logged: a word of Belvo's, never a sentence that may hold somebody's data.
+fn code(raw: &&RawValue) -> Option<String> {
+    let word = text(raw).or_else(|| {
+        let fields = fields(raw.get())?;
+        text(fields.get("code").or_else(|| fields.get("error_code"))?)
+    })?;
+    let plain = word
+        .bytes()
+        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+    (plain && (1..=64).contains(&word.len())).then_some(word)
 }
 
 /// The request id in bytes that may not be JSON: Belvo asks for it in the answer to a malformed body (docs/belvo.md,
@@ -193,6 +304,68 @@ mod tests {
         assert_eq!(envelope.kind.as_deref(), Some("ACCOUNTS"));
         assert_eq!((envelope.code, envelope.link_id), (None, None));
         assert_eq!(envelope.external_id.as_deref(), Some("éA"));
+    }
+
+    fn data(text: &str) -> Data {
+        Envelope::parse(&format!(r#"{{"data":{text}}}"#))
+            .expect("an envelope")
+            .data
+    }
+
+    #[test]
+    fn ids_are_taken_from_any_array_in_either_form_and_each_once() {
+        let read = data(
+            r#"{"count":2,"whatever":["16F68516-BCBC-4CF7-B815-C500D4204E28",7,null,"no id",["x"]],
+                "ids":["16f68516bcbc4cf7b815c500d4204e28","aadf41a1-fc8e-4f79-a49f-7f04027ac999"],"consent_id":"x"}"#,
+        );
+        assert_eq!(
+            Vec::from_iter(read.ids),
+            [
+                "16f68516-bcbc-4cf7-b815-c500d4204e28",
+                "aadf41a1-fc8e-4f79-a49f-7f04027ac999"
+            ]
+        );
+        assert_eq!(read.consent_id, None);
+    }
+
+    #[test]
+    fn what_could_not_be_retrieved_is_found_in_each_form_it_may_have() {
+        let codes = |text: &str| Vec::from_iter(data(text).errors);
+        assert_eq!(codes(r#"{"error_code":"login_error"}"#), ["login_error"]);
+        assert_eq!(
+            codes(r#"{"errors":[{"code":"a"},"b",{"error_code":"c"},{"message":"Maria"}]}"#),
+            ["-", "a", "b", "c"]
+        );
+        assert_eq!(
+            codes(r#"{"errors":{"code":"institution_down"}}"#),
+            ["institution_down"]
+        );
+        for none in [
+            r#"{"errors":[]}"#,
+            r#"{"errors":null}"#,
+            r#"{"errors":{}}"#,
+            "{}",
+            "7",
+        ] {
+            assert_eq!(codes(none), [""; 0], "{none}");
+        }
+    }
+
+    #[test]
+    fn what_a_renewal_needs_is_kept_as_it_came() {
+        let text = r#"{"consent_id":"9e763d19-15a4-410c-a106-18c0f60ca5eb", "action":"renew","consent_due_date":"2026-12-26T10:45:58.000Z"}"#;
+        let read = data(text);
+        assert_eq!(read.of_consent.as_deref(), Some(text));
+        assert_eq!(read.due_date.as_deref(), Some("2026-12-26T10:45:58.000Z"));
+    }
+
+    #[test]
+    fn a_link_is_known_by_one_spelling() {
+        let envelope = Envelope::parse(r#"{"link_id":"16F68516BCBC4CF7B815C500D4204E28"}"#);
+        assert_eq!(
+            envelope.expect("an envelope").link_id.as_deref(),
+            Some("16f68516-bcbc-4cf7-b815-c500d4204e28")
+        );
     }
 
     #[test]

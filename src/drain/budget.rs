@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// A token bucket that is waited on.
@@ -11,6 +12,7 @@ pub struct Budget {
     per_second: f64,
     burst: f64,
     bucket: Mutex<Bucket>,
+    resumed: Notify,
 }
 
 #[derive(Debug)]
@@ -21,17 +23,19 @@ struct Bucket {
 }
 
 impl Budget {
-    /// A full bucket of `burst` requests that refills at `per_second`; both are taken as at least a little above nothing.
+    /// An empty bucket for `burst` requests that refills at `per_second`; both are taken as at least a little above
+    /// nothing. It is empty so that a process that is started over and over asks no more than one that runs on.
     pub fn new(per_second: f64, burst: u32) -> Self {
         let (burst, now) = (f64::from(burst.max(1)), Instant::now());
         Self {
             per_second: per_second.max(0.01),
             burst,
             bucket: Mutex::new(Bucket {
-                tokens: burst,
+                tokens: 0.0,
                 filled: now,
                 paused_until: now,
             }),
+            resumed: Notify::new(),
         }
     }
 
@@ -39,8 +43,16 @@ impl Budget {
     /// served in order.
     pub async fn take(&self) {
         tokio::time::sleep(self.reserve(Instant::now())).await;
-        while self.paused_until() > Instant::now() {
-            tokio::time::sleep_until(self.paused_until()).await;
+        loop {
+            let resumed = self.resumed.notified();
+            let until = self.paused_until();
+            if until <= Instant::now() {
+                return;
+            }
+            tokio::select! {
+                () = resumed => {}
+                () = tokio::time::sleep_until(until) => {}
+            }
         }
     }
 
@@ -48,6 +60,12 @@ impl Budget {
     pub fn pause(&self, wait: Duration) {
         let mut bucket = self.lock();
         bucket.paused_until = bucket.paused_until.max(Instant::now() + wait);
+    }
+
+    /// Ends a pause.
+    pub fn resume(&self) {
+        self.lock().paused_until = Instant::now();
+        self.resumed.notify_waiters();
     }
 
     /// When the last pause ends or has ended.
@@ -76,6 +94,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_burst_goes_out_at_once_and_the_rest_at_the_rate() {
         let budget = Budget::new(2.0, 20);
+        tokio::time::sleep(Duration::from_secs(10)).await;
         let began = Instant::now();
         for _ in 0..24 {
             budget.take().await;
@@ -92,6 +111,19 @@ mod tests {
             budget.take().await;
         }
         assert!(began.elapsed() >= Duration::from_millis(499));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_holds_those_who_wait_and_ends_when_it_is_lifted() {
+        let budget = Budget::new(1_000.0, 3);
+        budget.pause(Duration::from_secs(900));
+        let began = Instant::now();
+        budget.take().await;
+        assert_eq!(began.elapsed(), Duration::from_secs(900));
+        budget.pause(Duration::from_secs(900));
+        budget.resume();
+        budget.take().await;
+        assert!(began.elapsed() < Duration::from_secs(901));
     }
 
     proptest! {

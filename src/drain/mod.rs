@@ -6,7 +6,7 @@
 //!   work, wanted > fetched and due --fetch notes w = wanted, in memory only-->
 //!       all pages stored   fetched = w, in the transaction of the last page
 //!       temporary error    due later, attempts + 1
-//!       link trouble       blocked until an event lifts it
+//!       link trouble       the link's state holds up all its work, until an event or the record lifts it
 //!       permanent error    blocked for this w; a newer wish makes it due again
 //! ```
 //!
@@ -16,12 +16,16 @@
 //!    other in the store.
 
 pub mod budget;
-pub mod listing;
+pub mod consents;
+pub mod job;
+pub mod links;
+mod listing;
 pub mod plan;
 pub mod planner;
 pub mod repeats;
 pub mod retry;
 pub mod trouble;
+mod turns;
 pub mod work;
 
 use std::collections::HashMap;
@@ -34,22 +38,22 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
-use crate::catalog::{self, RESOURCES};
+use crate::catalog::{self, CONSENTS, LINKS, RESOURCES, Shape};
 use crate::database::{Reader, WriteError, open_reader};
 use crate::fetch::{Api, Cause, Class, Error};
-use crate::limits::{
-    DUE_ROWS_MAX, FETCHES_AT_ONCE, FILE_FAILED_WAIT, FILE_FAILED_WAIT_MAX, LONGEST_WAIT,
-};
+use crate::limits::{FETCHES_AT_ONCE, FILE_FAILED_WAIT, FILE_FAILED_WAIT_MAX, LONGEST_WAIT};
 use crate::store::problems::{Change, Kind};
-use crate::store::{self, Store};
+use crate::store::{self, Current, Settled, Store, Times};
 use crate::system::clock::{Clock, UnixMs};
 use crate::system::stop::Stop;
 use crate::webhook::Seq;
 
 use budget::Budget;
-use listing::{Done, Failed, Listing};
+use job::{Done, Failed, Job};
 use planner::Planner;
-use work::{Failure, Key, Work};
+use retry::Pace;
+use turns::Turns;
+use work::{Failure, Key, Wish, Work};
 
 /// What the drain is made of.
 #[derive(Debug)]
@@ -60,10 +64,10 @@ pub struct Parts<A> {
     pub store: Store,
     /// Told when the journal has grown.
     pub appended: watch::Receiver<()>,
-    /// Belvo's API, when there are keys for it.
-    pub api: Option<A>,
+    /// Belvo's API, when there are keys for it; told again when there are other keys.
+    pub api: watch::Receiver<Option<Arc<A>>>,
     /// The request budget.
-    pub budget: Budget,
+    pub budget: Arc<Budget>,
     /// The time.
     pub clock: Clock,
 }
@@ -76,18 +80,40 @@ pub struct Drain<A> {
     store: Store,
     clock: Clock,
     planner: Planner,
-    api: Option<Arc<A>>,
+    api: watch::Receiver<Option<Arc<A>>>,
     budget: Arc<Budget>,
     running: JoinSet<Result<Done, Failed>>,
-    under_way: HashMap<Id, (Key, Seq)>,
+    under_way: HashMap<Id, UnderWay>,
+    turns: Turns,
     /// When to look for due work again; `None` while nothing can be started.
     look_at: Option<Instant>,
+    /// How the edge has treated us lately.
+    edge: Edge,
     /// Whether it is written down that there are keys, or none.
     keys_said: bool,
     /// Until an answer proves them right, one request at a time goes out with our keys.
     keys_proven: bool,
     /// Times in a row that the file could not be read or written.
     file_failed: u32,
+}
+
+/// A piece of work that is being fetched.
+#[derive(Clone, Debug)]
+struct UnderWay {
+    key: Key,
+    wanted: Seq,
+    page_size: u32,
+    /// The newest webhook about its link when it began.
+    known: Seq,
+}
+
+/// Whether requests get through the edge in front of the API.
+#[derive(Debug, Default)]
+struct Edge {
+    /// Pauses in a row without an answer in between.
+    pauses: u32,
+    /// Whether anything got through since the last pause.
+    others_pass: bool,
 }
 
 impl<A: Api> Drain<A> {
@@ -101,17 +127,20 @@ impl<A: Api> Drain<A> {
             budget,
             clock,
         } = parts;
+        let look_at = api.borrow().is_some().then(Instant::now);
         Self {
             state_directory,
             reader: None,
             planner: Planner::new(appended, store.clone(), clock),
             store,
             clock,
-            look_at: api.is_some().then(Instant::now),
-            api: api.map(Arc::new),
-            budget: Arc::new(budget),
+            look_at,
+            api,
+            budget,
             running: JoinSet::new(),
             under_way: HashMap::new(),
+            turns: Turns::default(),
+            edge: Edge::default(),
             keys_said: false,
             keys_proven: false,
             file_failed: 0,
@@ -130,12 +159,14 @@ impl<A: Api> Drain<A> {
                 .look_at
                 .unwrap_or_else(|| Instant::now() + LONGEST_WAIT);
             tokio::select! {
+                biased;
                 () = stop.told() => return Ok(()),
-                () = self.planner.ready() => self.planner.look(),
                 Some(ended) = self.running.join_next_with_id() => {
                     let ended = self.ended(ended).await;
                     self.survive(ended)?;
                 }
+                () = self.planner.ready() => self.planner.look(),
+                Ok(()) = self.api.changed() => self.take_new_keys(),
                 () = sleep_until(look_at) => {}
             }
         }
@@ -153,7 +184,7 @@ impl<A: Api> Drain<A> {
             self.reader = Some(reader);
             planned?;
             // A small plan may fit where a fetch's objects do not, so with a fetch to come it proves nothing.
-            if self.api.is_none() {
+            if self.api.borrow().is_none() {
                 self.file_failed = 0;
             }
             self.look_now();
@@ -194,9 +225,17 @@ impl<A: Api> Drain<A> {
     }
 
     fn look_now(&mut self) {
-        if self.api.is_some() && self.slots() > 0 {
+        if self.api.borrow().is_some() && self.slots() > 0 {
             self.look_at = Some(Instant::now().max(self.budget.paused_until()));
         }
+    }
+
+    /// Other keys may be right where the old ones were not.
+    fn take_new_keys(&mut self) {
+        self.keys_said = false;
+        self.keys_proven = false;
+        self.budget.resume();
+        self.look_now();
     }
 
     /// The read connection, taken out so that it can be used beside the rest; whoever takes it puts it back.
@@ -208,20 +247,24 @@ impl<A: Api> Drain<A> {
         }
     }
 
-    /// Starts what is due, oldest wish first, one fetch a link, and decides when to look again.
+    /// Starts what is due: one fetch a link, first the links that waited longest for their turn, of each its oldest wish;
+    /// and decides when to look again.
     fn start_due(&mut self) -> Result<(), WriteError> {
         let reader = self.reader()?;
         let now = self.clock.now();
-        let names: Vec<_> = RESOURCES.iter().map(|resource| resource.name).collect();
-        for work in store::work::due(&reader, now, &names, DUE_ROWS_MAX)? {
-            if self.slots() > 0
-                && !self
-                    .under_way
-                    .values()
-                    .any(|(key, _)| key.link_id == work.key.link_id)
-            {
-                self.start(work);
+        let names: Vec<_> = RESOURCES
+            .iter()
+            .chain([&LINKS, &CONSENTS])
+            .map(|resource| resource.name)
+            .collect();
+        let mut due = store::work::due(&reader, now, &names)?;
+        due.retain(|work| !self.is_under_way(&work.key.link_id));
+        due.sort_by_key(|work| self.turns.last(&work.key.link_id));
+        for work in due {
+            if self.slots() == 0 {
+                break;
             }
+            self.start(&reader, work)?;
         }
         // What is due and was not started waits for a fetch to end, which looks again.
         let next = store::work::next_due_at(&reader, now, &names)?;
@@ -231,27 +274,46 @@ impl<A: Api> Drain<A> {
         Ok(())
     }
 
+    fn is_under_way(&self, link_id: &str) -> bool {
+        self.under_way
+            .values()
+            .any(|under_way| under_way.key.link_id == link_id)
+    }
+
     fn slots(&self) -> usize {
         let at_once = if self.keys_proven { FETCHES_AT_ONCE } else { 1 };
         at_once.saturating_sub(self.under_way.len())
     }
 
-    fn start(&mut self, work: Work) {
+    fn start(&mut self, reader: &Reader, work: Work) -> Result<(), WriteError> {
+        let api = self.api.borrow().clone();
         let resource = catalog::resource_named(&work.key.resource);
-        let (Some(api), Some(resource)) = (self.api.clone(), resource) else {
-            return;
+        let (Some(api), Some(resource)) = (api, resource) else {
+            return Ok(());
         };
-        let listing = Listing {
+        let link = store::links::load(reader, &work.key.link_id)?;
+        let known = store::links::newest_event(reader, &work.key.link_id)?;
+        let under_way = UnderWay {
+            key: work.key.clone(),
+            wanted: work.wanted,
+            page_size: work.page_size.unwrap_or(resource.page_size),
+            known,
+        };
+        self.turns.take(&work.key.link_id);
+        let job = Job {
             api,
             store: self.store.clone(),
+            state_directory: self.state_directory.clone(),
             budget: Arc::clone(&self.budget),
             clock: self.clock,
             resource,
-            key: work.key.clone(),
-            wanted: work.wanted,
+            institution: link.and_then(|link| link.institution),
+            known,
+            work,
         };
-        let task = self.running.spawn(async move { listing.run().await });
-        self.under_way.insert(task.id(), (work.key, work.wanted));
+        let task = self.running.spawn(job.run());
+        self.under_way.insert(task.id(), under_way);
+        Ok(())
     }
 
     async fn ended(
@@ -265,7 +327,7 @@ impl<A: Api> Drain<A> {
                 Err(WriteError::Database("the fetch panicked".to_owned()).into()),
             ),
         };
-        let Some((key, wanted)) = self.under_way.remove(&id) else {
+        let Some(under_way) = self.under_way.remove(&id) else {
             return Ok(());
         };
         self.look_now();
@@ -273,75 +335,190 @@ impl<A: Api> Drain<A> {
             Ok(done) => {
                 self.keys_proven = true;
                 self.file_failed = 0;
-                log_fetched(&key, wanted, done);
+                self.edge = Edge {
+                    pauses: 0,
+                    others_pass: true,
+                };
+                log_fetched(&under_way, &done);
                 Ok(())
             }
-            Err(Failed::Api(error)) => self.failed(key, wanted, error).await,
+            Err(Failed::Api(error)) => self.failed(under_way, error).await,
+            Err(Failed::LinkGone(error)) => self.link_gone(under_way, error).await,
             // One listing that cannot be kept must not hold up the others.
             Err(Failed::Store(WriteError::Refused(text))) => {
-                let error = Error::new(&key.resource, 0, Cause::Unstorable(text));
-                self.failed(key, wanted, error).await
+                let error = Error::new(&under_way.key.resource, 0, Cause::Unstorable(text));
+                self.failed(under_way, error).await
             }
             Err(Failed::Store(error)) => Err(error),
         }
     }
 
-    async fn failed(&mut self, key: Key, wanted: Seq, error: Error) -> Result<(), WriteError> {
+    async fn failed(&mut self, under_way: UnderWay, error: Error) -> Result<(), WriteError> {
+        let UnderWay {
+            key,
+            wanted,
+            page_size,
+            known,
+        } = under_way;
         let class = error.class();
-        let request_id = error.request_id.clone();
-        warn!(
-            link_id = key.link_id,
-            resource = key.resource,
-            class = class.name(),
-            request_id,
-            "a fetch failed: {error}"
-        );
-        if let Some(pause) = trouble::pause(&error) {
-            self.budget.pause(pause);
-            self.look_now();
-        }
+        log_failed(&key, &error);
+        let pace = Pace {
+            after: error.retry_after,
+            now: self.clock.now(),
+            spread: fastrand::f64(),
+            page_size,
+            others_pass: self.edge.others_pass,
+        };
+        self.mind_the_edge(&error);
         self.keys_proven =
             (self.keys_proven || trouble::proves_the_keys(&error)) && class != Class::Credentials;
-        let failure = Failure {
-            text: error.to_string(),
-            class: class.name().to_owned(),
-            request_id,
+        let now = Times::of(&self.clock);
+        let settle = move |current: Current| {
+            let failure = Failure {
+                text: error.to_string(),
+                class: class.name().to_owned(),
+                request_id: error.request_id.clone(),
+            };
+            let work = current.work.clone().failed(wanted, failure, class, pace);
+            let link = match (class, error.code()) {
+                (Class::Link, Some(code)) => {
+                    let asked = links::Asked {
+                        then: known,
+                        now: current.newest,
+                    };
+                    links::refused(current.link.clone(), code, asked, now.wall)
+                }
+                _ => current.link.clone(),
+            };
+            let mut problems = trouble::over(&error);
+            problems.extend(trouble::problem(&work, &error).map(Change::Open));
+            Settled {
+                link,
+                problems,
+                wishes: after_not_found(&work.key, &error),
+                ..Settled::work(current, work)
+            }
         };
-        let (now, after, spread) = (self.clock.now(), error.retry_after, fastrand::f64());
-        let settle = move |work: Work| {
-            let work = work.failed(wanted, failure, class, after, now, spread);
-            let problem = trouble::problem(&work.key, &error, work.attempts);
-            let mut changes = trouble::over(&error);
-            changes.extend(problem.map(Change::Open));
-            (work, changes)
+        self.store.settle(key, now, settle).await
+    }
+
+    /// Belvo has no record of the link: its work is cancelled by the state of the link, its rows stay.
+    async fn link_gone(&mut self, under_way: UnderWay, error: Error) -> Result<(), WriteError> {
+        let UnderWay {
+            key, wanted, known, ..
+        } = under_way;
+        log_failed(&key, &error);
+        self.keys_proven |= trouble::proves_the_keys(&error);
+        let now = Times::of(&self.clock);
+        let settle = move |current: Current| {
+            let asked = links::Asked {
+                then: known,
+                now: current.newest,
+            };
+            let link = links::read(current.link.clone(), None, asked, now.wall);
+            let work = match key_is_record(&current.work.key) {
+                true => current
+                    .work
+                    .clone()
+                    .fetched(wanted, nothing_found(now.wall), now.due),
+                false => current.work.clone(),
+            };
+            Settled {
+                link,
+                problems: trouble::over(&error),
+                ..Settled::work(current, work)
+            }
         };
-        self.store.settle(key, self.clock.wall(), settle).await
+        self.store.settle(key, now, settle).await
+    }
+
+    /// Pauses everything when the edge says so, longer each time until something gets through.
+    fn mind_the_edge(&mut self, error: &Error) {
+        match trouble::pause(error, self.edge.pauses) {
+            Some(pause) => {
+                self.budget.pause(pause);
+                self.look_now();
+                if error.class() != Class::Credentials {
+                    self.edge.pauses = self.edge.pauses.saturating_add(1);
+                    self.edge.others_pass = false;
+                }
+            }
+            None if error.code().is_some() => {
+                self.edge = Edge {
+                    pauses: 0,
+                    others_pass: true,
+                }
+            }
+            None => {}
+        }
     }
 
     /// Says whether there are keys, where an admin looks.
     async fn say_whether_there_are_keys(&self) -> Result<(), WriteError> {
-        let change = match self.api {
-            Some(_) => Change::Close(Kind::ApiKeysMissing, String::new()),
-            None => Change::Open(trouble::keys_missing()),
+        let change = match self.api.borrow().is_some() {
+            true => Change::Close(Kind::ApiKeysMissing, String::new()),
+            false => Change::Open(trouble::keys_missing()),
         };
         self.store.problems(vec![change], self.clock.wall()).await
     }
 }
 
-fn log_fetched(key: &Key, wanted: Seq, done: Done) {
+/// A list that is not found may belong to a link that is gone: its record tells.
+fn after_not_found(key: &Key, error: &Error) -> Vec<Wish> {
+    let resource = catalog::resource_named(&key.resource);
+    let is_list = resource.is_some_and(|resource| resource.shape == Shape::List);
+    let record = || Wish {
+        key: Key {
+            link_id: key.link_id.clone(),
+            resource: LINKS.name.to_owned(),
+            object_id: key.link_id.clone(),
+        },
+        whole: false,
+    };
+    (is_list && error.is_not_found())
+        .then(record)
+        .into_iter()
+        .collect()
+}
+
+fn key_is_record(key: &Key) -> bool {
+    key.resource == LINKS.name
+}
+
+fn nothing_found(at: UnixMs) -> work::Fetch {
+    work::Fetch {
+        started_at: at,
+        finished_at: at,
+        found: 0,
+        changed: 0,
+        proves: work::Proof::Nothing,
+    }
+}
+
+fn log_failed(key: &Key, error: &Error) {
+    warn!(
+        link_id = key.link_id,
+        resource = key.resource,
+        class = error.class().name(),
+        request_id = error.request_id,
+        "a fetch failed: {error}"
+    );
+}
+
+fn log_fetched(under_way: &UnderWay, done: &Done) {
+    let key = &under_way.key;
     info!(
         link_id = key.link_id,
         resource = key.resource,
-        seq = wanted.0,
+        seq = under_way.wanted.0,
         pages = done.pages,
         objects = done.found,
         new = done.tally.new,
         changed = done.tally.changed,
         agreed = done.agreed,
-        "fetched {} {}, {} new, {} changed",
+        "fetched {} {}, {}",
         done.found,
         key.resource,
-        done.tally.new,
-        done.tally.changed
+        done.tally.words()
     );
 }

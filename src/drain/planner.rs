@@ -12,8 +12,10 @@ use super::repeats::Repeats;
 use crate::catalog;
 use crate::database::{Reader, WriteError};
 use crate::journal;
-use crate::limits::{DELIVERIES_REMEMBERED, PLAN_BYTES_MAX, PLAN_QUIET, PLAN_ROWS_MAX, PLAN_WAIT};
-use crate::store::{self, Store, planning};
+use crate::limits::{
+    BURY_MAX, DELIVERIES_REMEMBERED, PLAN_BYTES_MAX, PLAN_QUIET, PLAN_ROWS_MAX, PLAN_WAIT,
+};
+use crate::store::{self, Store, Times, planning};
 use crate::system::clock::Clock;
 use crate::webhook::Seq;
 
@@ -134,8 +136,7 @@ impl Planner {
         let reached = rows.last().map_or(until, |row| row.seq);
         if !rows.is_empty() {
             let planned: Vec<_> = rows.iter().map(|row| self.planned(row)).collect();
-            self.store.plan(planned.clone(), self.clock.now()).await?;
-            planned.iter().for_each(log);
+            self.keep(planned).await?;
             self.cursor = Some(reached);
         }
         self.until = Some(until).filter(|until| reached < *until);
@@ -143,6 +144,25 @@ impl Planner {
             self.pace.last_planned = Some(Instant::now());
             self.pace.news = false;
         }
+        Ok(())
+    }
+
+    /// Keeps a batch of plans. Long deletions go first, in transactions of their own: doing them twice changes nothing, and
+    /// the plan's transaction finds them done.
+    async fn keep(&self, planned: Vec<Planned>) -> Result<(), WriteError> {
+        let now = Times::of(&self.clock);
+        for event in planned.iter().filter(|event| event.gone.len() > BURY_MAX) {
+            if let (Some(resource), Some(link_id)) = (event.resource, &event.envelope.link_id) {
+                let ids = Vec::from_iter(event.gone.iter().cloned());
+                for ids in ids.chunks(BURY_MAX) {
+                    self.store
+                        .bury(resource, link_id.clone(), ids.to_vec(), event.seq, now.wall)
+                        .await?;
+                }
+            }
+        }
+        self.store.plan(planned.clone(), now).await?;
+        planned.iter().for_each(log);
         Ok(())
     }
 
@@ -169,8 +189,7 @@ impl Planner {
             planned
                 .iter_mut()
                 .for_each(|planned| planned.authorized = None);
-            self.store.plan(planned.clone(), self.clock.now()).await?;
-            planned.iter().for_each(log);
+            self.keep(planned).await?;
         }
         self.store.planned_by(catalog).await
     }

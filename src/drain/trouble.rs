@@ -2,42 +2,48 @@
 
 use std::time::Duration;
 
-use super::listing::subject;
-use super::work::Key;
+use super::job::subject;
+use super::work::{Block, Work};
 use crate::fetch::{Cause, Class, Error};
-use crate::limits::{CREDENTIALS_WAIT, RETRY_AFTER_MAX, THROTTLED_WAIT};
+use crate::limits::{CREDENTIALS_WAIT, RETRY_AFTER_MAX, THROTTLED_WAIT, THROTTLED_WAIT_MAX};
 use crate::store::problems::{Change, Kind, Problem};
 
 /// Failures in a row after which one that is tried again by itself is worth knowing: Belvo's own schedule is used up.
 const WORTH_KNOWING: u32 = 6;
 
-/// How long nothing at all may be asked of the API after this failure.
-pub fn pause(error: &Error) -> Option<Duration> {
+/// How long nothing at all may be asked of the API after this failure, when it is the next after `pauses` pauses in a row.
+pub fn pause(error: &Error, pauses: u32) -> Option<Duration> {
+    let after = error.retry_after.unwrap_or_default().min(RETRY_AFTER_MAX);
     match error.class() {
-        Class::Throttled => {
-            Some(THROTTLED_WAIT.max(error.retry_after.unwrap_or_default().min(RETRY_AFTER_MAX)))
-        }
+        Class::Throttled | Class::Forbidden => Some(
+            THROTTLED_WAIT
+                .saturating_mul(1 << pauses.min(10))
+                .min(THROTTLED_WAIT_MAX)
+                .max(after),
+        ),
         Class::Credentials => Some(CREDENTIALS_WAIT),
         _ => None,
     }
 }
 
-/// The problem that the `attempts`-th failure in a row opens, if it opens one.
-pub fn problem(key: &Key, error: &Error, attempts: u32) -> Option<Problem> {
+/// The problem that the last failure of this work opens, if it opens one.
+pub fn problem(work: &Work, error: &Error) -> Option<Problem> {
+    let subject = subject(&work.key);
+    let blocked = work.blocked_by == Some(Block::Failed);
     let (kind, subject) = match (error.class(), &error.cause) {
         (Class::Credentials, _) => (Kind::ApiKeysRefused, String::new()),
-        (Class::Link, _) => (Kind::LinkBlocked, subject(key)),
-        (Class::Permanent | Class::Parked, _) => (Kind::FetchFailed, subject(key)),
-        _ if attempts < WORTH_KNOWING => return None,
+        // The link's own state is the problem.
+        (Class::Link, _) => return None,
+        (Class::Unsupported, _) => (Kind::ResourceUnsupported, subject),
+        (Class::Permanent | Class::Parked, _) => (Kind::FetchFailed, subject),
+        _ if blocked => (Kind::FetchFailed, subject),
+        _ if work.attempts < WORTH_KNOWING => return None,
         (_, Cause::Network(_) | Cause::Timeout) => (Kind::ApiUnreachable, String::new()),
-        _ => (Kind::FetchDelayed, subject(key)),
+        _ => (Kind::FetchDelayed, subject),
     };
     let next_step = match kind {
         Kind::ApiUnreachable => {
             "see whether the box has a network, a name server and the right time, and whether base-url and ca-file are right; it is tried again meanwhile"
-        }
-        Kind::FetchDelayed => {
-            "nothing yet: it is tried again, less and less often; if it lasts a day, send the request_id to Belvo's support"
         }
         _ => error.next_step(),
     };
@@ -70,7 +76,12 @@ pub fn proves_the_keys(error: &Error) -> bool {
     with_code
         && !matches!(
             error.class(),
-            Class::Credentials | Class::Throttled | Class::Temporary
+            Class::Credentials
+                | Class::Throttled
+                | Class::Forbidden
+                | Class::Temporary
+                | Class::Unexpected
+                | Class::Timeout
         )
 }
 
@@ -87,7 +98,10 @@ pub fn keys_missing() -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use super::super::work::{Key, Wish};
     use super::*;
+    use crate::system::clock::UnixMs;
+    use crate::webhook::Seq;
 
     fn error(cause: Cause) -> Error {
         Error::new("/api/accounts/", 1, cause)
@@ -103,7 +117,11 @@ mod tests {
             resource: "accounts".to_owned(),
             object_id: String::new(),
         };
-        problem(&key, error, attempts).map(|problem| problem.kind)
+        let work = Work {
+            attempts,
+            ..Work::new(Wish { key, whole: true }, Seq(1), UnixMs(0))
+        };
+        problem(&work, error).map(|problem| problem.kind)
     }
 
     #[test]
@@ -132,8 +150,10 @@ mod tests {
 
     #[test]
     fn throttling_and_refused_keys_pause_everything() {
-        assert_eq!(pause(&status(429)), Some(THROTTLED_WAIT));
-        assert_eq!(pause(&status(401)), Some(CREDENTIALS_WAIT));
-        assert_eq!(pause(&status(503)), None);
+        assert_eq!(pause(&status(429), 0), Some(THROTTLED_WAIT));
+        assert_eq!(pause(&status(403), 1), Some(THROTTLED_WAIT * 2));
+        assert_eq!(pause(&status(429), u32::MAX), Some(THROTTLED_WAIT_MAX));
+        assert_eq!(pause(&status(401), 0), Some(CREDENTIALS_WAIT));
+        assert_eq!(pause(&status(503), 0), None);
     }
 }

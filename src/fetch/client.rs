@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http_body_util::{BodyExt, Empty, Limited};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{Request, Response, Uri};
 use hyper_rustls::HttpsConnector;
@@ -21,7 +21,7 @@ use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error as ThisError;
 
 use super::error::code_and_request_id;
-use super::{Api, Cause, Error, Page, Query};
+use super::{Api, Cause, Error, Request as Asked};
 use crate::limits::{
     ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, CONNECT_WAIT, CONNECTION_IDLE, FETCHES_AT_ONCE,
     REQUEST_WAIT,
@@ -138,10 +138,10 @@ impl Client {
         })
     }
 
-    async fn get(&self, query: &Query, page: u32, page_size: u32) -> Result<Vec<u8>, Error> {
-        let error = |cause| Error::new(query.path, page, cause);
+    async fn whole(&self, asked: &Asked) -> Result<Vec<u8>, Error> {
+        let error = |cause| Error::new(&asked.path, asked.page, cause);
         let request = self
-            .request(query, page, page_size)
+            .request(asked)
             .map_err(|text| error(Cause::Network(text)))?;
         let answer = self
             .pool
@@ -167,18 +167,12 @@ impl Client {
         })
     }
 
-    fn request(
-        &self,
-        query: &Query,
-        page: u32,
-        page_size: u32,
-    ) -> Result<Request<Empty<Bytes>>, String> {
-        let parameters = form_urlencoded::Serializer::new(String::new())
-            .append_pair("link", &query.link_id)
-            .append_pair("page", &page.to_string())
-            .append_pair("page_size", &page_size.to_string())
+    fn request(&self, asked: &Asked) -> Result<Request<Empty<Bytes>>, String> {
+        let query = form_urlencoded::Serializer::new(String::new())
+            .extend_pairs(&asked.query)
             .finish();
-        let mut request = Request::get(format!("{}{}?{parameters}", self.base, query.path))
+        let mark = if query.is_empty() { "" } else { "?" };
+        let mut request = Request::get(format!("{}{}{mark}{query}", self.base, asked.path))
             .body(Empty::new())
             .map_err(|error| error.to_string())?;
         *request.headers_mut() = self.headers.clone();
@@ -187,12 +181,11 @@ impl Client {
 }
 
 impl Api for Client {
-    async fn page(&self, query: &Query, page: u32, page_size: u32) -> Result<Page, Error> {
-        let error = |cause| Error::new(query.path, page, cause);
-        let body = tokio::time::timeout(REQUEST_WAIT, self.get(query, page, page_size))
+    async fn get(&self, request: &Asked) -> Result<Vec<u8>, Error> {
+        let late = || Error::new(&request.path, request.page, Cause::Timeout);
+        tokio::time::timeout(REQUEST_WAIT, self.whole(request))
             .await
-            .unwrap_or_else(|_| Err(error(Cause::Timeout)))?;
-        Page::parse(body).map_err(|text| error(Cause::NotAPage(text)))
+            .unwrap_or_else(|_| Err(late()))
     }
 }
 
@@ -209,15 +202,29 @@ fn headers(keys: &Keys) -> Result<HeaderMap, SetupError> {
     ]))
 }
 
+/// The body, put together once: a page may have several MiB.
 async fn whole(answer: Response<Incoming>) -> Result<Vec<u8>, Cause> {
-    match Limited::new(answer.into_body(), ANSWER_BYTES_MAX)
-        .collect()
-        .await
-    {
-        Ok(body) => Ok(body.to_bytes().into()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => Err(Cause::TooLarge),
-        Err(error) => Err(Cause::Network(sentence(error.as_ref()))),
+    let body = answer.into_body();
+    let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+    if announced > ANSWER_BYTES_MAX {
+        return Err(Cause::TooLarge);
     }
+    let (mut body, mut bytes) = (Limited::new(body, ANSWER_BYTES_MAX), Vec::new());
+    bytes.reserve_exact(announced);
+    while let Some(frame) = body.frame().await {
+        match frame {
+            Ok(frame) => {
+                if let Some(data) = frame.data_ref() {
+                    bytes.extend_from_slice(data);
+                }
+            }
+            Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+                return Err(Cause::TooLarge);
+            }
+            Err(error) => return Err(Cause::Network(sentence(error.as_ref()))),
+        }
+    }
+    Ok(bytes)
 }
 
 /// `Retry-After` in seconds or as a date (RFC 9110 section 10.2.3).

@@ -6,40 +6,79 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::codes::{self, Code};
+
 /// What kind of trouble an error is, which decides what happens next (docs/belvo.md, Errors).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     /// Belvo's side or the network: on Belvo's schedule, then in the slow lane.
     Temporary,
+    /// Belvo's side, but sooner in the slow lane.
+    Unexpected,
+    /// It took too long: as temporary, and in smaller pages.
+    Timeout,
     /// Somebody is logged in at the bank now: two minutes first.
     Busy,
     /// The bank is away: half an hour.
     Slow,
+    /// The bank gives nothing: a few slow tries, then blocked as permanent.
+    Unavailable,
     /// The edge wants us to slow down: everything pauses.
     Throttled,
+    /// The edge lets us not through: everything pauses. When it lets others through, it minds this request alone.
+    Forbidden,
     /// Our keys are refused: all fetching stops and is tried again rarely.
     Credentials,
     /// The link needs its user: blocked until an event says it may work again.
     Link,
     /// A monthly limit is used up: due again next month.
     Parked,
+    /// There is no such data there: as permanent, and hardly worth knowing.
+    Unsupported,
     /// Asking again would fail again: blocked until a newer webhook or an operator asks.
     Permanent,
 }
 
 impl Class {
+    /// All of them.
+    pub const ALL: [Self; 13] = [
+        Self::Temporary,
+        Self::Unexpected,
+        Self::Timeout,
+        Self::Busy,
+        Self::Slow,
+        Self::Unavailable,
+        Self::Throttled,
+        Self::Forbidden,
+        Self::Credentials,
+        Self::Link,
+        Self::Parked,
+        Self::Unsupported,
+        Self::Permanent,
+    ];
+
     /// The word for `work.error_class`, logs and tables.
     pub fn name(self) -> &'static str {
         match self {
             Self::Temporary => "temporary",
+            Self::Unexpected => "unexpected",
+            Self::Timeout => "timeout",
             Self::Busy => "busy",
             Self::Slow => "slow",
+            Self::Unavailable => "unavailable",
             Self::Throttled => "throttled",
+            Self::Forbidden => "forbidden",
             Self::Credentials => "credentials",
             Self::Link => "link",
             Self::Parked => "parked",
+            Self::Unsupported => "unsupported",
             Self::Permanent => "permanent",
         }
+    }
+
+    /// The class of that name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|class| class.name() == name)
     }
 }
 
@@ -52,8 +91,8 @@ pub enum Cause {
     Timeout,
     /// The answer is larger than we take. The same may be asked for in smaller pages.
     TooLarge,
-    /// An answer that should be a page and is not.
-    NotAPage(String),
+    /// An answer that should be a page or an object and is not.
+    NotAsExpected(String),
     /// An answer with a status that is no success.
     Status {
         /// The HTTP status.
@@ -74,7 +113,7 @@ pub struct Error {
     pub cause: Cause,
     /// What was asked for, without the host and the query.
     pub path: String,
-    /// The page that was asked for.
+    /// The page that was asked for; 0 when it was no listing.
     pub page: u32,
     /// Belvo's id of the request, for their support.
     pub request_id: Option<String>,
@@ -84,12 +123,17 @@ pub struct Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "GET {} page {}: ", self.path, self.page)?;
+        match self.page {
+            0 => write!(f, "GET {}: ", self.path)?,
+            page => write!(f, "GET {} page {page}: ", self.path)?,
+        }
         match &self.cause {
             Cause::Network(text) => write!(f, "no answer: {text}")?,
             Cause::Timeout => write!(f, "no whole answer in time")?,
             Cause::TooLarge => write!(f, "the answer is too large even for the smallest page")?,
-            Cause::NotAPage(text) => write!(f, "the answer is not a page of objects: {text}")?,
+            Cause::NotAsExpected(text) => {
+                write!(f, "the answer is not what was asked for: {text}")?
+            }
             Cause::Status {
                 status,
                 code: Some(code),
@@ -98,8 +142,11 @@ impl fmt::Display for Error {
             Cause::Endless => write!(f, "the listing does not end")?,
             Cause::Unstorable(text) => write!(f, "the objects cannot be stored: {text}")?,
         }
-        match &self.request_id {
-            Some(id) => write!(f, " (request_id {id})"),
+        if let Some(id) = &self.request_id {
+            write!(f, " (request_id {id})")?;
+        }
+        match self.known() {
+            Some(known) => write!(f, ": {}", known.meaning),
             None => Ok(()),
         }
     }
@@ -120,75 +167,72 @@ impl Error {
     /// The class, decided by Belvo's code before the status.
     pub fn class(&self) -> Class {
         match &self.cause {
-            Cause::Network(_) | Cause::Timeout | Cause::NotAPage(_) => Class::Temporary,
+            Cause::Network(_) | Cause::NotAsExpected(_) => Class::Temporary,
+            Cause::Timeout => Class::Timeout,
             Cause::TooLarge | Cause::Endless | Cause::Unstorable(_) => Class::Permanent,
-            Cause::Status { status, code } => code
-                .as_deref()
-                .and_then(class_of_code)
-                .unwrap_or_else(|| class_of_status(*status, code.is_some())),
+            Cause::Status { status, code } => match self.known() {
+                Some(known) => known.class,
+                None => class_of_status(*status, code.is_some()),
+            },
         }
     }
 
-    /// Whether the listing has no such page (any more).
+    /// What the table of codes says about it.
+    fn known(&self) -> Option<&'static Code> {
+        codes::known(self.code()?)
+    }
+
+    /// Belvo's code, when the answer had one.
+    pub fn code(&self) -> Option<&str> {
+        match &self.cause {
+            Cause::Status { code, .. } => code.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// Whether there is no such page or object (any more).
     pub fn is_not_found(&self) -> bool {
-        matches!(self.cause, Cause::Status { status: 404, .. })
+        let expired = self.class() == Class::Link;
+        matches!(self.cause, Cause::Status { status: 404, .. }) && !expired
     }
 
     /// What a person should do about it.
     pub fn next_step(&self) -> &'static str {
+        if let Some(known) = self.known() {
+            return known.next_step;
+        }
         match self.class() {
             Class::Credentials => {
-                "check the secret id and password, and that they belong to this environment; then restart the gateway"
+                "check the secret id and password, and that they belong to this environment; fetching goes on by itself when the key files change"
             }
-            Class::Link => {
-                "the link's user must act: update the credentials, or renew the consent; a later webhook for the link starts the fetch again"
+            Class::Throttled => {
+                "nothing: all fetching pauses and goes on by itself; if it comes back, lower [api] requests-per-second, and see whether others use Belvo from the same address"
             }
-            Class::Parked => {
-                "nothing: the monthly limit of this person is used up; it is tried again next month"
+            Class::Forbidden => {
+                "nothing if it is rare: all fetching pauses and goes on by itself; if only this request is refused, send its path to Belvo's support"
             }
-            Class::Permanent => {
-                "look the code up in Belvo's error list, or send the request_id to Belvo's support; a later webhook for the same resource tries it again"
+            Class::Permanent | Class::Unsupported | Class::Unavailable | Class::Link => {
+                "look the code up in Belvo's error list, or send the request_id to Belvo's support; a later webhook for the same resource, or `belvo-gateway retry`, tries it again"
             }
-            Class::Temporary | Class::Busy | Class::Slow | Class::Throttled => {
-                "nothing: it is tried again"
-            }
+            Class::Temporary
+            | Class::Unexpected
+            | Class::Timeout
+            | Class::Busy
+            | Class::Slow
+            | Class::Parked => "nothing: it is tried again",
         }
     }
 }
 
-/// Codes that decide whatever the status (docs/belvo.md, Errors).
-fn class_of_code(code: &str) -> Option<Class> {
-    Some(match code {
-        "too_many_sessions" => Class::Busy,
-        "operational_limits_reached" => Class::Parked,
-        "institution_down"
-        | "institution_unavailable"
-        | "institution_inactive"
-        | "unavailable_data"
-        | "permission_denied" => Class::Slow,
-        "invalid_link"
-        | "unconfirmed_link"
-        | "login_error"
-        | "activation_failed"
-        | "activation_required"
-        | "session_expired"
-        | "session_expired_ob"
-        | "expired_credentials"
-        | "token_required"
-        | "consent_without_accounts" => Class::Link,
-        "authentication_failed" => Class::Credentials,
-        "request_timeout" | "unexpected_error" | "service_unavailable" => Class::Temporary,
-        _ => return None,
-    })
-}
-
-/// A 403 without a code is the edge's HTML page: more than 80 requests in 30 seconds.
+/// A 403 without a code is the edge's HTML page: more than 80 requests in 30 seconds, or a request it does not know. A
+/// redirect comes from a network that wants something first, not from Belvo.
 fn class_of_status(status: u16, has_code: bool) -> Class {
     match status {
         429 => Class::Throttled,
-        403 if !has_code => Class::Throttled,
+        403 if !has_code => Class::Forbidden,
         401 if !has_code => Class::Credentials,
-        408 | 500..=599 => Class::Temporary,
+        408 => Class::Timeout,
+        300..=399 | 500..=599 => Class::Temporary,
         _ => Class::Permanent,
     }
 }
@@ -257,19 +301,21 @@ mod tests {
         assert_eq!(class(428, "token_required"), Class::Link);
         assert_eq!(class(403, "access_to_resource_denied"), Class::Permanent);
         assert_eq!(class(404, "not_found"), Class::Permanent);
-        assert_eq!(class(408, "request_timeout"), Class::Temporary);
+        assert_eq!(class(408, "request_timeout"), Class::Timeout);
+        assert_eq!(class(404, "expired_credentials"), Class::Link);
+        assert_eq!(class(418, "something_new"), Class::Permanent);
     }
 
     #[test]
     fn without_a_code_the_status_decides() {
         assert_eq!(
             answered(403, "<html>403 Forbidden</html>").class(),
-            Class::Throttled
+            Class::Forbidden
         );
         assert_eq!(answered(429, "").class(), Class::Throttled);
         assert_eq!(answered(401, "").class(), Class::Credentials);
         assert_eq!(answered(502, "<html>").class(), Class::Temporary);
-        assert_eq!(answered(302, "").class(), Class::Permanent);
+        assert_eq!(answered(302, "").class(), Class::Temporary);
     }
 
     #[test]
@@ -280,7 +326,7 @@ mod tests {
         );
         assert_eq!(
             error.to_string(),
-            "GET /api/accounts/ page 1: 500 unexpected_error (request_id 4363b08b)"
+            "GET /api/accounts/ page 1: 500 unexpected_error (request_id 4363b08b): something went wrong at Belvo"
         );
     }
 

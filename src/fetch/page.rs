@@ -13,7 +13,7 @@ use crate::limits::ID_BYTES_MAX;
 #[derive(Debug)]
 pub struct Page {
     text: String,
-    items: Vec<(String, Range<usize>)>,
+    items: Vec<Found>,
     /// How many objects the whole listing has, by Belvo's word.
     pub count: u64,
     /// Whether there is another page. The text of `next` is not used: we count pages ourselves.
@@ -22,11 +22,21 @@ pub struct Page {
     pub without_id: u64,
 }
 
-/// An object of a page: its id and its bytes.
+/// An object's id, the link it names, and where its bytes are.
+#[derive(Debug)]
+struct Found {
+    id: String,
+    link_id: Option<String>,
+    range: Range<usize>,
+}
+
+/// An object of a page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Item<'a> {
     /// The value of `id`.
     pub id: &'a str,
+    /// The link that the object itself names, directly or through its account.
+    pub link_id: Option<&'a str>,
     /// The whole object.
     pub body: &'a str,
 }
@@ -40,9 +50,19 @@ struct Listing<'a> {
 }
 
 #[derive(Deserialize)]
-struct Identified<'a> {
+struct Head<'a> {
     #[serde(borrow)]
     id: &'a RawValue,
+    #[serde(borrow, default)]
+    link: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    account: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Account<'a> {
+    #[serde(borrow)]
+    link: &'a RawValue,
 }
 
 impl Page {
@@ -51,12 +71,16 @@ impl Page {
     /// # Errors
     /// When it is not the envelope of a listing; says what was expected and where, without any of its bytes.
     pub fn parse(bytes: Vec<u8>) -> Result<Self, String> {
-        let text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())?;
+        let text = text_of(bytes)?;
         let listing: Listing<'_> = serde_json::from_str(&text).map_err(|error| describe(&error))?;
         let mut items = Vec::with_capacity(listing.results.len());
         for object in &listing.results {
             let start = object.get().as_ptr() as usize - text.as_ptr() as usize;
-            items.extend(id_of(object).map(|id| (id, start..start + object.get().len())));
+            items.extend(head_of(object.get()).map(|(id, link_id)| Found {
+                id,
+                link_id,
+                range: start..start + object.get().len(),
+            }));
         }
         let (count, more) = (listing.count, listing.next.is_some());
         let without_id = (listing.results.len() - items.len()) as u64;
@@ -71,17 +95,35 @@ impl Page {
 
     /// The objects that have an id, in Belvo's order.
     pub fn items(&self) -> impl ExactSizeIterator<Item = Item<'_>> {
-        self.items.iter().map(|(id, range)| Item {
-            id,
-            body: &self.text[range.clone()],
+        self.items.iter().map(|found| Item {
+            id: &found.id,
+            link_id: found.link_id.as_deref(),
+            body: &self.text[found.range.clone()],
         })
+    }
+
+    /// Bytes of the whole answer.
+    pub fn bytes(&self) -> u64 {
+        self.text.len() as u64
     }
 }
 
-fn id_of(object: &RawValue) -> Option<String> {
-    let identified: Identified<'_> = serde_json::from_str(object.get()).ok()?;
-    let id: String = serde_json::from_str(identified.id.get()).ok()?;
-    (1..=ID_BYTES_MAX).contains(&id.len()).then_some(id)
+/// The text of an answer's body.
+pub(super) fn text_of(bytes: Vec<u8>) -> Result<String, String> {
+    String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())
+}
+
+/// The id of an object and the link it names: `link`, or the `link` of its `account` (docs/belvo.md, Lists).
+pub(super) fn head_of(object: &str) -> Option<(String, Option<String>)> {
+    let head: Head<'_> = serde_json::from_str(object).ok()?;
+    let text = |raw: &RawValue| serde_json::from_str::<String>(raw.get()).ok();
+    let id = text(head.id).filter(|id| (1..=ID_BYTES_MAX).contains(&id.len()))?;
+    let of_account = || {
+        let account: Account<'_> = serde_json::from_str(head.account?.get()).ok()?;
+        text(account.link)
+    };
+    let link = head.link.and_then(text).or_else(of_account);
+    Some((id, link.filter(|link| link.len() <= ID_BYTES_MAX)))
 }
 
 /// serde_json quotes values it did not expect, and those may be somebody's data; the kind and place are enough.
@@ -117,10 +159,22 @@ mod tests {
             page.items().collect::<Vec<_>>(),
             [Item {
                 id: "ab",
+                link_id: None,
                 body: object
             }]
         );
         assert!(!page.more);
+    }
+
+    #[test]
+    fn the_link_of_an_object_is_its_own_or_that_of_its_account() {
+        let page = parse(
+            r#"{"count":4,"next":null,"results":[{"id":"a","link":"l"},{"id":"b","account":{"link":"m"},"link":null},
+                {"id":"c","account":null},{"id":"d","account":"x","link":7}]}"#,
+        )
+        .expect("a page");
+        let links: Vec<_> = page.items().map(|item| item.link_id).collect();
+        assert_eq!(links, [Some("l"), Some("m"), None, None]);
     }
 
     #[test]

@@ -1,7 +1,11 @@
-//! Belvo's objects by resource and id, as the bytes Belvo sent. Knows no JSON and no API.
+//! Belvo's objects by resource and id, as the bytes Belvo sent, and the tombstones of those it deleted. Knows no JSON and
+//! no API.
 
-use rusqlite::{Transaction, params};
+use std::collections::BTreeSet;
 
+use rusqlite::{OptionalExtension, Transaction, params};
+
+use crate::database::Reader;
 use crate::system::clock::UnixMs;
 use crate::webhook::Seq;
 
@@ -14,14 +18,16 @@ pub struct Record {
     pub id: String,
     /// The link it was asked for.
     pub link_id: String,
+    /// Whether it names another link itself.
+    pub foreign: bool,
     /// Its bytes.
     pub body: String,
     /// The webhook that led to them.
     pub seq: Seq,
 }
 
-/// How many objects a put found new, changed, and as they were.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How many objects a put found new, changed, and as they were; and the deleted ones among them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
     /// Never seen before.
     pub new: u64,
@@ -29,63 +35,186 @@ pub struct Tally {
     pub changed: u64,
     /// Not written.
     pub unchanged: u64,
+    /// Not taken: deleted by a webhook that the fetch did not know of, or kept for another link.
+    pub withheld: u64,
+    /// Deleted by an earlier webhook and yet there: they stay deleted unless the listing turns out to be complete.
+    pub returned: BTreeSet<String>,
 }
 
 impl Tally {
     /// Both together.
     #[must_use]
-    pub fn plus(self, other: Self) -> Self {
+    pub fn plus(mut self, other: Self) -> Self {
+        self.returned.extend(other.returned);
         Self {
             new: self.new + other.new,
             changed: self.changed + other.changed,
             unchanged: self.unchanged + other.unchanged,
+            withheld: self.withheld + other.withheld,
+            returned: self.returned,
         }
     }
 
     /// How many were written.
-    pub fn written(self) -> u64 {
+    pub fn written(&self) -> u64 {
         self.new + self.changed
     }
 }
 
-/// Puts the records. One whose bytes and link are as they were costs a read and no write.
+/// What is kept of an object.
+struct Kept {
+    same: bool,
+    link_id: String,
+    deleted_by: Option<i64>,
+}
+
+/// Puts the records. One whose bytes and link are as they were costs a read and no write. Of an erased link nothing is
+/// kept.
 pub(super) fn put(
     transaction: &Transaction<'_>,
     records: &[Record],
     now: UnixMs,
 ) -> rusqlite::Result<Tally> {
-    let mut same = transaction.prepare_cached(
-        "SELECT body = ?3 AND link_id = ?4 FROM objects WHERE resource = ?1 AND id = ?2",
-    )?;
-    let mut put = transaction.prepare_cached(
-        "INSERT INTO objects (resource, id, link_id, body, first_seen_at, last_changed_at, seq)
-         VALUES (?1, ?2, ?4, ?3, ?5, ?5, ?6)
-         ON CONFLICT (resource, id) DO UPDATE
-         SET link_id = excluded.link_id, body = excluded.body, last_changed_at = excluded.last_changed_at, seq = excluded.seq",
-    )?;
     let mut tally = Tally::default();
-    for Record {
-        resource,
-        id,
-        link_id,
-        body,
-        seq,
-    } in records
-    {
-        let found = same
-            .query_map(params![resource, id, body, link_id], |row| {
-                row.get::<_, bool>(0)
-            })?
-            .next()
-            .transpose()?;
-        match found {
-            Some(true) => tally.unchanged += 1,
-            Some(false) => tally.changed += 1,
-            None => tally.new += 1,
-        }
-        if found != Some(true) {
-            put.execute(params![resource, id, body, link_id, now.0, seq.0])?;
+    let Some(first) = records.first() else {
+        return Ok(tally);
+    };
+    if is_erased(transaction, &first.link_id)? {
+        return Ok(tally);
+    }
+    for record in records {
+        match kept(transaction, record)? {
+            Some(kept) if kept.deleted_by.is_some_and(|by| by >= record.seq.0) => {
+                tally.withheld += 1
+            }
+            Some(kept) if record.foreign && kept.link_id != record.link_id => tally.withheld += 1,
+            Some(kept) => {
+                if kept.deleted_by.is_some() {
+                    tally.returned.insert(record.id.clone());
+                }
+                if kept.same {
+                    tally.unchanged += 1;
+                } else {
+                    tally.changed += 1;
+                    write(transaction, record, now)?;
+                }
+            }
+            None => {
+                tally.new += 1;
+                write(transaction, record, now)?;
+            }
         }
     }
     Ok(tally)
+}
+
+fn is_erased(transaction: &Transaction<'_>, link_id: &str) -> rusqlite::Result<bool> {
+    transaction
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM links WHERE link_id = ?1 AND status = 'erased')",
+        )?
+        .query_row([link_id], |row| row.get(0))
+}
+
+fn kept(transaction: &Transaction<'_>, record: &Record) -> rusqlite::Result<Option<Kept>> {
+    transaction
+        .prepare_cached(
+            "SELECT body IS ?3 AND link_id = ?4, link_id, deleted_by FROM objects WHERE resource = ?1 AND id = ?2",
+        )?
+        .query_row(
+            params![record.resource, record.id, record.body, record.link_id],
+            |row| {
+                Ok(Kept {
+                    same: row.get(0)?,
+                    link_id: row.get(1)?,
+                    deleted_by: row.get(2)?,
+                })
+            },
+        )
+        .optional()
+}
+
+fn write(transaction: &Transaction<'_>, record: &Record, now: UnixMs) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO objects (resource, id, link_id, body, first_seen_at, last_changed_at, seq)
+             VALUES (?1, ?2, ?4, ?3, ?5, ?5, ?6)
+             ON CONFLICT (resource, id) DO UPDATE
+             SET link_id = excluded.link_id, body = excluded.body, last_changed_at = excluded.last_changed_at, seq = excluded.seq",
+        )?
+        .execute(params![
+            record.resource,
+            record.id,
+            record.body,
+            record.link_id,
+            now.0,
+            record.seq.0
+        ])
+        .map(drop)
+}
+
+/// Marks objects as deleted by the webhook `seq`, also those that were never seen. Doing it twice changes nothing.
+pub(super) fn bury<'a>(
+    transaction: &Transaction<'_>,
+    resource: &str,
+    link_id: &str,
+    ids: impl IntoIterator<Item = &'a String>,
+    seq: Seq,
+    now: UnixMs,
+) -> rusqlite::Result<()> {
+    let mut bury = transaction.prepare_cached(
+        "INSERT INTO objects (resource, id, link_id, first_seen_at, last_changed_at, seq, deleted_at, deleted_by)
+         VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?4, ?5)
+         ON CONFLICT (resource, id) DO UPDATE
+         SET deleted_at = coalesce(deleted_at, excluded.deleted_at), deleted_by = excluded.deleted_by
+         WHERE coalesce(deleted_by, -1) < excluded.deleted_by",
+    )?;
+    ids.into_iter().try_for_each(|id| {
+        bury.execute(params![resource, id, link_id, now.0, seq.0])
+            .map(drop)
+    })
+}
+
+/// Takes back the tombstones of objects that a complete listing for the webhook `seq` holds. One that was never seen when
+/// it was deleted has its bytes by now.
+pub(super) fn unbury(
+    transaction: &Transaction<'_>,
+    resource: &str,
+    ids: &BTreeSet<String>,
+    seq: Seq,
+    now: UnixMs,
+) -> rusqlite::Result<()> {
+    let mut unbury = transaction.prepare_cached(
+        "UPDATE objects SET deleted_at = NULL, deleted_by = NULL, last_changed_at = ?4
+          WHERE resource = ?1 AND id = ?2 AND deleted_by < ?3 AND body IS NOT NULL",
+    )?;
+    ids.iter().try_for_each(|id| {
+        unbury
+            .execute(params![resource, id, seq.0, now.0])
+            .map(drop)
+    })
+}
+
+/// The ids of the live objects of a link for which `is_listed` is false.
+///
+/// # Errors
+/// When SQLite cannot read.
+pub fn missing(
+    reader: &Reader,
+    link_id: &str,
+    resource: &str,
+    is_listed: impl Fn(&str) -> bool,
+) -> rusqlite::Result<Vec<String>> {
+    let mut live = reader.prepare_cached(
+        "SELECT id FROM objects WHERE link_id = ?1 AND resource = ?2 AND deleted_at IS NULL",
+    )?;
+    let mut rows = live.query([link_id, resource])?;
+    let mut missing = Vec::new();
+    while let Some(row) = rows.next()? {
+        let id: String = row.get(0)?;
+        if !is_listed(&id) {
+            missing.push(id);
+        }
+    }
+    Ok(missing)
 }

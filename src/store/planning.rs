@@ -1,33 +1,44 @@
-//! The result of planning: events, wishes and the cursor, in one transaction. The decisions were made before.
+//! The result of planning: events, wishes, tombstones, the state of links and consents, and the cursor, in one
+//! transaction. The decisions were made before.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::{problems, work};
+use super::{consents, links, objects, problems, work};
+use crate::catalog::{CONSENTS, LINKS};
 use crate::database::Reader;
+use crate::drain;
 use crate::drain::plan::Planned;
-use crate::drain::work::{Key, Work};
+use crate::drain::work::{Key, Wish, Work};
 use crate::system::clock::UnixMs;
 use crate::webhook::Seq;
 
-/// Keeps the events, marks the work, moves the cursor to the newest of them; whoever was let in has no authorization
-/// problem any more. Doing it twice changes nothing.
+/// Keeps the events, moves links and consents, marks what is deleted and what is to be fetched, and moves the cursor to the
+/// newest of them; whoever was let in has no authorization problem any more. `due` is when the work may begin. Doing it
+/// twice changes nothing.
 pub(super) fn apply(
     transaction: &Transaction<'_>,
     planned: &[Planned],
     now: UnixMs,
+    due: UnixMs,
 ) -> rusqlite::Result<()> {
-    let mut wished: BTreeMap<&Key, Vec<Seq>> = BTreeMap::new();
+    let mut wished = Wished::default();
     for event in planned {
         put_event(transaction, event)?;
-        if let Some(key) = &event.wish {
-            wished.entry(key).or_default().push(event.seq);
+        for wish in &event.wishes {
+            wished.add(wish.clone(), event.seq);
         }
+        if let Some(link_id) = &event.envelope.link_id {
+            hear_of_link(transaction, event, link_id, &mut wished, now, due)?;
+            hear_of_consents(transaction, event, link_id, &mut wished, now)?;
+            if let Some(resource) = event.resource {
+                objects::bury(transaction, resource, link_id, &event.gone, event.seq, now)?;
+            }
+        }
+        problems::apply(transaction, event.retrieval.as_slice(), now)?;
     }
-    for (key, seqs) in wished {
-        wish(transaction, key, &seqs, now)?;
-    }
+    wished.apply(transaction, due)?;
     let peers: BTreeSet<&String> = planned
         .iter()
         .filter_map(|event| event.authorized.as_ref())
@@ -46,6 +57,104 @@ pub(super) fn apply(
         .prepare_cached("UPDATE meta SET value = max(value, ?1) WHERE key = 'planned_to'")?
         .execute([newest.0])
         .map(drop)
+}
+
+/// Wishes of several webhooks, so that a row of work that many of them ask for is written once.
+#[derive(Default)]
+struct Wished(BTreeMap<Key, Vec<(Seq, bool)>>);
+
+impl Wished {
+    fn add(&mut self, Wish { key, whole }: Wish, seq: Seq) {
+        self.0.entry(key).or_default().push((seq, whole));
+    }
+
+    fn apply(self, transaction: &Transaction<'_>, due: UnixMs) -> rusqlite::Result<()> {
+        for (key, seqs) in self.0 {
+            let found = work::load(transaction, &key)?;
+            let wished = seqs.iter().fold(found.clone(), |work, (seq, whole)| {
+                Some(match work {
+                    Some(work) => work.wished(*seq, *whole, due),
+                    None => {
+                        let (key, whole) = (key.clone(), *whole);
+                        Work::new(Wish { key, whole }, *seq, due)
+                    }
+                })
+            });
+            match wished {
+                Some(work) if found.as_ref() != Some(&work) => work::save(transaction, &work)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Marks one thing as wanted by the webhook `seq`; with `only_new`, when nothing is known of it yet.
+pub(super) fn wish(
+    transaction: &Transaction<'_>,
+    wish: Wish,
+    seq: Seq,
+    due: UnixMs,
+    only_new: bool,
+) -> rusqlite::Result<()> {
+    if only_new && work::load(transaction, &wish.key)?.is_some() {
+        return Ok(());
+    }
+    let mut wished = Wished::default();
+    wished.add(wish, seq);
+    wished.apply(transaction, due)
+}
+
+fn hear_of_link(
+    transaction: &Transaction<'_>,
+    event: &Planned,
+    link_id: &str,
+    wished: &mut Wished,
+    now: UnixMs,
+    due: UnixMs,
+) -> rusqlite::Result<()> {
+    let Some(said) = &event.link else {
+        return Ok(());
+    };
+    let before = links::load(transaction, link_id)?;
+    let moved = drain::links::heard(before.clone(), said, event.seq, now);
+    if let Some(after) = &moved.link {
+        links::save(transaction, link_id, before.as_ref(), after, now, due)?;
+    }
+    if moved.look {
+        wished.add(record(link_id, LINKS.name, link_id), event.seq);
+    }
+    Ok(())
+}
+
+/// What is said about a consent; and data of a link whose consent seemed to end means that its record may say more.
+fn hear_of_consents(
+    transaction: &Transaction<'_>,
+    event: &Planned,
+    link_id: &str,
+    wished: &mut Wished,
+    now: UnixMs,
+) -> rusqlite::Result<()> {
+    if let Some(said) = &event.consent {
+        let before = consents::load(transaction, &said.consent_id)?;
+        let after = drain::consents::heard(before.clone(), said, event.seq, now);
+        consents::save(transaction, &said.consent_id, before.as_ref(), &after, now)?;
+    }
+    if let Some(drain::links::Said::Works(_)) = event.link {
+        for consent_id in consents::in_doubt(transaction, link_id)? {
+            wished.add(record(link_id, CONSENTS.name, &consent_id), event.seq);
+        }
+    }
+    Ok(())
+}
+
+fn record(link_id: &str, resource: &str, id: &str) -> Wish {
+    let key = Key {
+        link_id: link_id.to_owned(),
+        resource: resource.to_owned(),
+        object_id: id.to_owned(),
+    };
+    Wish { key, whole: false }
 }
 
 /// Notes by which catalog everything up to the cursor was planned.
@@ -83,25 +192,6 @@ pub fn unknown_after(reader: &Reader, from: Seq, limit: u32) -> rusqlite::Result
         .collect()
 }
 
-fn wish(
-    transaction: &Transaction<'_>,
-    key: &Key,
-    seqs: &[Seq],
-    now: UnixMs,
-) -> rusqlite::Result<()> {
-    let found = work::load(transaction, key)?;
-    let wished = seqs.iter().fold(found.clone(), |work, seq| {
-        Some(match work {
-            Some(work) => work.wished(*seq, now),
-            None => Work::new(key.clone(), *seq, now),
-        })
-    });
-    match wished {
-        Some(work) if found.as_ref() != Some(&work) => work::save(transaction, &work),
-        _ => Ok(()),
-    }
-}
-
 fn put_event(transaction: &Transaction<'_>, event: &Planned) -> rusqlite::Result<()> {
     let envelope = &event.envelope;
     transaction
@@ -120,7 +210,7 @@ fn put_event(transaction: &Transaction<'_>, event: &Planned) -> rusqlite::Result
             envelope.external_id,
             envelope.request_id,
             event.action.name(),
-            event.wish.as_ref().map(|key| &key.resource),
+            event.resource,
             event.duplicate_of.map(|seq| seq.0),
         ])
         .map(drop)

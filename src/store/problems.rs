@@ -25,6 +25,22 @@ pub enum Kind {
     FetchFailed,
     /// A link needs its user before it can be fetched.
     LinkBlocked,
+    /// Belvo itself reports that it could not collect everything.
+    RetrievalFailed,
+    /// A consent ends soon.
+    ConsentExpiring,
+    /// A consent has ended or was taken back.
+    ConsentEnded,
+    /// Some of what a consent covers cannot be read.
+    ConsentLimited,
+    /// A resource is not offered by the institution.
+    ResourceUnsupported,
+    /// Objects in a list of a link name another link.
+    LinkMismatch,
+    /// Objects that Belvo had deleted are there again.
+    DeletedReturned,
+    /// The gateway did not run for longer than Belvo repeats a delivery.
+    Away,
     /// The API has not answered at all for a while.
     ApiUnreachable,
     /// A fetch has failed for a while and is still tried again.
@@ -46,6 +62,14 @@ impl Kind {
             Self::Trouble => "trouble",
             Self::FetchFailed => "fetch-failed",
             Self::LinkBlocked => "link-blocked",
+            Self::RetrievalFailed => "retrieval-failed",
+            Self::ConsentExpiring => "consent-expiring",
+            Self::ConsentEnded => "consent-ended",
+            Self::ConsentLimited => "consent-limited",
+            Self::ResourceUnsupported => "resource-unsupported",
+            Self::LinkMismatch => "link-mismatch",
+            Self::DeletedReturned => "deleted-returned",
+            Self::Away => "away",
             Self::ApiUnreachable => "api-unreachable",
             Self::FetchDelayed => "fetch-delayed",
             Self::ListingUnstable => "listing-unstable",
@@ -56,7 +80,9 @@ impl Kind {
     /// After how long without being seen again it is over, for what stands for single events and not for a state.
     fn kept(self) -> Option<Duration> {
         match self {
-            Self::UnreadableBody => Some(PROBLEM_EVENT_KEPT),
+            Self::UnreadableBody | Self::DeletedReturned | Self::ResourceUnsupported => {
+                Some(PROBLEM_EVENT_KEPT)
+            }
             Self::Trouble => Some(PROBLEM_TROUBLE_KEPT),
             _ => None,
         }
@@ -70,8 +96,20 @@ impl Kind {
             | Self::ApiUnreachable
             | Self::AuthorizationMismatch
             | Self::Trouble => 1,
-            Self::FetchFailed | Self::FetchDelayed | Self::LinkBlocked | Self::UnreadableBody => 2,
-            Self::ListingUnstable | Self::ObjectWithoutId => 3,
+            Self::FetchFailed
+            | Self::FetchDelayed
+            | Self::LinkBlocked
+            | Self::RetrievalFailed
+            | Self::ConsentExpiring
+            | Self::ConsentEnded
+            | Self::LinkMismatch
+            | Self::Away
+            | Self::UnreadableBody => 2,
+            Self::ListingUnstable
+            | Self::ObjectWithoutId
+            | Self::ConsentLimited
+            | Self::ResourceUnsupported
+            | Self::DeletedReturned => 3,
         }
     }
 }
@@ -92,7 +130,7 @@ pub struct Problem {
 }
 
 /// A problem comes or goes.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Change {
     /// It is there (again).
     Open(Problem),
@@ -171,7 +209,12 @@ fn close(
 
 /// Closes what stands for single events and was not seen again for long.
 pub(super) fn expire(transaction: &Transaction<'_>, now: UnixMs) -> rusqlite::Result<()> {
-    for kind in [Kind::UnreadableBody, Kind::Trouble] {
+    for kind in [
+        Kind::UnreadableBody,
+        Kind::Trouble,
+        Kind::DeletedReturned,
+        Kind::ResourceUnsupported,
+    ] {
         let kept = kind.kept().map_or(i64::MAX, |kept| kept.as_millis() as i64);
         transaction
             .prepare_cached("UPDATE problems SET closed_at = ?2 WHERE kind = ?1 AND closed_at IS NULL AND last_at < ?3")?

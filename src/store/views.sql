@@ -1,7 +1,8 @@
 -- The views that admins and branch programs read. Their names and columns stay; new columns are added at the end.
 -- Times made by the gateway are shown as RFC 3339 in UTC, times and amounts from Belvo as Belvo sent them.
 
--- Every webhook with what became of it: waiting, done, blocked, failed, nothing-to-do, unknown.
+-- Every webhook with what became of it: waiting, done, blocked, failed, nothing-to-do, unknown, cancelled (the link is
+-- gone), erased.
 CREATE VIEW inbox AS
 SELECT journal.seq,
        strftime('%Y-%m-%dT%H:%M:%fZ', journal.received_at / 1000.0, 'unixepoch') AS received_at,
@@ -9,18 +10,34 @@ SELECT journal.seq,
        events.resource,
        CASE
            WHEN events.seq IS NULL THEN 'waiting'
-           WHEN events.action = 'unknown' THEN 'unknown'
-           WHEN events.action = 'probe' THEN 'nothing-to-do'
-           WHEN work.fetched >= journal.seq THEN 'done'
-           WHEN work.blocked_by = 'failed' THEN 'failed'
-           WHEN work.blocked_by IS NOT NULL THEN 'blocked'
-           ELSE 'waiting'
+           WHEN events.action IN ('unknown', 'erased') THEN events.action
+           WHEN events.action IN ('probe', 'payments-br', 'payments-mx') THEN 'nothing-to-do'
+           ELSE coalesce((
+               -- What this webhook asked for and is still to come, the worst first.
+               SELECT CASE
+                          WHEN work.blocked_by = 'failed' THEN 'failed'
+                          WHEN links.status IN ('deleted', 'erased') THEN 'cancelled'
+                          WHEN coalesce(links.status, 'valid') <> 'valid' AND work.resource NOT IN ('links', 'consents')
+                              THEN 'blocked'
+                          ELSE 'waiting'
+                      END
+                 FROM work LEFT JOIN links USING (link_id)
+                WHERE work.link_id = events.link_id
+                  AND (work.resource = events.resource OR events.resource IS NULL AND work.resource IN ('links', 'consents'))
+                  AND work.wanted > work.fetched AND events.seq BETWEEN work.asked AND work.wanted
+                ORDER BY work.blocked_by IS NULL
+                LIMIT 1), 'done')
        END AS state,
-       work.last_error AS error,
-       events.duplicate_of, journal.clock_trusted, journal.peer, events.webhook_id, journal.body
+       (SELECT work.last_error FROM work
+         WHERE work.link_id = events.link_id
+           AND (work.resource = events.resource OR events.resource IS NULL AND work.resource IN ('links', 'consents'))
+           AND work.wanted > work.fetched AND events.seq BETWEEN work.asked AND work.wanted
+           AND work.last_error IS NOT NULL
+         ORDER BY work.blocked_by IS NULL
+         LIMIT 1) AS error,
+       events.duplicate_of, journal.clock_trusted, journal.peer, events.webhook_id, journal.body, events.action
   FROM journal
-  LEFT JOIN events ON events.seq = journal.seq
-  LEFT JOIN work ON work.link_id = events.link_id AND work.resource = events.resource AND work.object_id = '';
+  LEFT JOIN events ON events.seq = journal.seq;
 
 -- What needs a person, worst first.
 CREATE VIEW attention AS
@@ -32,7 +49,8 @@ SELECT problem, kind, subject,
  WHERE closed_at IS NULL
  ORDER BY severity, since_at;
 
--- How fresh the data of each link and resource is.
+-- How fresh the data of each link and resource is: fresh, waiting, retrying, failed, blocked (the link needs its user),
+-- cancelled (the link is gone).
 CREATE VIEW freshness AS
 SELECT work.link_id, work.resource, work.object_id,
        strftime('%Y-%m-%dT%H:%M:%fZ', journal.received_at / 1000.0, 'unixepoch') AS last_asked,
@@ -40,15 +58,20 @@ SELECT work.link_id, work.resource, work.object_id,
        CASE
            WHEN work.wanted <= work.fetched THEN 'fresh'
            WHEN work.blocked_by IS NOT NULL THEN work.blocked_by
+           WHEN links.status IN ('deleted', 'erased') THEN 'cancelled'
+           WHEN coalesce(links.status, 'valid') <> 'valid' AND work.resource NOT IN ('links', 'consents') THEN 'blocked'
            WHEN work.attempts > 0 THEN 'retrying'
            ELSE 'waiting'
        END AS state,
        -- Seconds from the webhook to the complete fetch.
        CASE WHEN work.wanted <= work.fetched THEN (work.fetched_at - journal.received_at) / 1000.0 END AS lag_seconds,
        work.objects_found AS objects, work.objects_changed AS changed, work.attempts, work.last_error, work.request_id,
-       strftime('%Y-%m-%dT%H:%M:%fZ', work.due_at / 1000.0, 'unixepoch') AS next_try
+       strftime('%Y-%m-%dT%H:%M:%fZ', work.due_at / 1000.0, 'unixepoch') AS next_try,
+       work.error_class, work.missing,
+       strftime('%Y-%m-%dT%H:%M:%fZ', work.whole_listed_at / 1000.0, 'unixepoch') AS last_whole
   FROM work
-  LEFT JOIN journal ON journal.seq = work.wanted;
+  LEFT JOIN journal ON journal.seq = work.wanted
+  LEFT JOIN links ON links.link_id = work.link_id;
 
 -- One view a resource. `->` gives a number as the text Belvo sent, `->>` a string without its quotes.
 CREATE VIEW accounts AS

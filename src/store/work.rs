@@ -2,13 +2,19 @@
 
 use rusqlite::{Connection, OptionalExtension, Row, ToSql, Transaction, params};
 
-use crate::drain::work::{Block, Failure, Fetch, Key, Work};
+use crate::drain::work::{Block, Failure, Fetch, Key, Proof, Work};
 use crate::limits::LONGEST_WAIT;
 use crate::system::clock::UnixMs;
 use crate::webhook::Seq;
 
 const COLUMNS: &str = "link_id, resource, object_id, wanted, fetched, asked, attempts, due_at, blocked_by, last_error, \
-                       error_class, request_id, fetch_started_at, fetched_at, objects_found, objects_changed";
+                       error_class, request_id, fetch_started_at, fetched_at, objects_found, objects_changed, whole, \
+                       listed_at, whole_listed_at, missing, sweep, page_size";
+
+/// Pending, and not held up by itself or by its link: of a link that needs its user, or is gone, only records are read.
+const READY: &str = "wanted > fetched AND blocked_by IS NULL AND NOT EXISTS (
+    SELECT 1 FROM links WHERE links.link_id = work.link_id
+       AND (status = 'erased' OR (status <> 'valid' AND resource NOT IN ('links', 'consents'))))";
 
 /// One piece of work.
 ///
@@ -23,7 +29,8 @@ pub fn load(connection: &Connection, key: &Key) -> rusqlite::Result<Option<Work>
         .optional()
 }
 
-/// The work on these resources that is due at `now`, oldest wish first, `limit` rows at most.
+/// The oldest wish of each link on these resources that is due at `now`, oldest first. A link's record comes before what
+/// was wished with it.
 ///
 /// # Errors
 /// When SQLite cannot read.
@@ -31,18 +38,16 @@ pub fn due(
     connection: &Connection,
     now: UnixMs,
     resources: &[&str],
-    limit: u32,
 ) -> rusqlite::Result<Vec<Work>> {
     let marks = marks(resources);
     let sql = format!(
-        "SELECT {COLUMNS} FROM work
-          WHERE wanted > fetched AND blocked_by IS NULL AND (due_at <= ? OR due_at > ?) AND resource IN ({marks})
-          ORDER BY asked LIMIT ?"
+        "SELECT {COLUMNS}, min(asked * 2 + (resource <> 'links')) AS oldest FROM work
+          WHERE {READY} AND (due_at <= ? OR due_at > ?) AND resource IN ({marks})
+          GROUP BY link_id ORDER BY oldest"
     );
     let (now, far) = (now.0, now.plus(LONGEST_WAIT).0);
     let mut values: Vec<&dyn ToSql> = vec![&now, &far];
     values.extend(resources.iter().map(|name| name as &dyn ToSql));
-    values.push(&limit);
     connection
         .prepare_cached(&sql)?
         .query_map(&values[..], work)?
@@ -60,8 +65,7 @@ pub fn next_due_at(
 ) -> rusqlite::Result<Option<UnixMs>> {
     let marks = marks(resources);
     let sql = format!(
-        "SELECT min(due_at) FROM work
-          WHERE wanted > fetched AND blocked_by IS NULL AND due_at > ? AND resource IN ({marks})"
+        "SELECT min(due_at) FROM work WHERE {READY} AND due_at > ? AND resource IN ({marks})"
     );
     let mut values: Vec<&dyn ToSql> = vec![&now.0];
     values.extend(resources.iter().map(|name| name as &dyn ToSql));
@@ -71,6 +75,29 @@ pub fn next_due_at(
     Ok(at.map(UnixMs))
 }
 
+/// Takes the pending work of a link up at once, but for what failed for reasons of its own.
+pub(super) fn lift(
+    transaction: &Transaction<'_>,
+    link_id: &str,
+    due: UnixMs,
+) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
+            "UPDATE work SET due_at = ?2, attempts = 0
+              WHERE link_id = ?1 AND wanted > fetched AND blocked_by IS NULL AND error_class = 'link'",
+        )?
+        .execute(params![link_id, due.0])
+        .map(drop)
+}
+
+/// Forgets work that was done for good.
+pub(super) fn forget(transaction: &Transaction<'_>, key: &Key) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached("DELETE FROM work WHERE link_id = ?1 AND resource = ?2 AND object_id = ?3")?
+        .execute(params![key.link_id, key.resource, key.object_id])
+        .map(drop)
+}
+
 fn marks(values: &[&str]) -> String {
     vec!["?"; values.len()].join(", ")
 }
@@ -78,7 +105,7 @@ fn marks(values: &[&str]) -> String {
 pub(super) fn save(transaction: &Transaction<'_>, work: &Work) -> rusqlite::Result<()> {
     let failure = work.last_failure.as_ref();
     transaction
-        .prepare_cached(&format!("INSERT OR REPLACE INTO work ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)"))?
+        .prepare_cached(&format!("INSERT OR REPLACE INTO work ({COLUMNS}) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)"))?
         .execute(params![
             work.key.link_id,
             work.key.resource,
@@ -96,6 +123,12 @@ pub(super) fn save(transaction: &Transaction<'_>, work: &Work) -> rusqlite::Resu
             work.last_fetch.map(|fetch| fetch.finished_at.0),
             work.last_fetch.map(|fetch| fetch.found as i64),
             work.last_fetch.map(|fetch| fetch.changed as i64),
+            work.whole.0,
+            work.listed_at.map(|at| at.0),
+            work.whole_listed_at.map(|at| at.0),
+            work.missing.map(|missing| missing as i64),
+            work.sweep,
+            work.page_size,
         ])
         .map(drop)
 }
@@ -133,6 +166,14 @@ fn work(row: &Row<'_>) -> rusqlite::Result<Work> {
             finished_at: UnixMs(finished_at),
             found: found.unsigned_abs(),
             changed: changed.unsigned_abs(),
+            // What it proved is in the columns below.
+            proves: Proof::Nothing,
         }),
+        whole: Seq(row.get(16)?),
+        listed_at: row.get::<_, Option<i64>>(17)?.map(UnixMs),
+        whole_listed_at: row.get::<_, Option<i64>>(18)?.map(UnixMs),
+        missing: row.get::<_, Option<i64>>(19)?.map(i64::unsigned_abs),
+        sweep: row.get(20)?,
+        page_size: row.get(21)?,
     })
 }

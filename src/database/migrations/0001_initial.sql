@@ -4,7 +4,7 @@
 
 -- One row is one request that was answered 200, as received. Rows are never updated (a trigger refuses it): what cannot
 -- be read today may be read after an upgrade. They leave by retention only, and never the newest, so that a seq is
--- never used twice.
+-- never used twice. When a person's data must go (`erase`) the body is emptied and the row stays.
 CREATE TABLE journal (
     -- The order of arrival on disk. Everything else points here.
     seq           INTEGER PRIMARY KEY,
@@ -13,11 +13,13 @@ CREATE TABLE journal (
     clock_trusted INTEGER NOT NULL CHECK (clock_trusted IN (0, 1)),
     -- The address the request came from.
     peer          TEXT NOT NULL CHECK (peer <> ''),
-    -- The bytes of the body. Empty for a probe of the URL.
+    -- The bytes of the body. Empty for a probe of the URL, and after it was erased.
     body          TEXT NOT NULL
 ) STRICT;
 
 CREATE TRIGGER journal_is_never_updated BEFORE UPDATE ON journal
+WHEN NEW.body <> '' OR NEW.seq <> OLD.seq OR NEW.received_at <> OLD.received_at
+  OR NEW.clock_trusted <> OLD.clock_trusted OR NEW.peer <> OLD.peer
 BEGIN SELECT RAISE(ABORT, 'a journal row is never updated'); END;
 
 CREATE TRIGGER journal_keeps_its_newest_row BEFORE DELETE ON journal
@@ -34,32 +36,41 @@ CREATE TABLE events (
     link_id      TEXT,
     external_id  TEXT,
     request_id   TEXT,
-    -- fetch: work was marked. probe: nothing to do. unknown: no row in the catalog, or no link to ask for; kept, and
-    -- planned again when an upgrade knows it.
-    action       TEXT NOT NULL CHECK (action IN ('fetch', 'probe', 'unknown')),
+    -- fetch: work was marked. delete: objects were marked as deleted. link, consent: the state of one was noted.
+    -- payments-br (Colombia's have the same form), payments-mx: kept, never fetched. probe: nothing to do. erased: its
+    -- content was removed. unknown: no rule for it, or no link to ask for; kept, and planned again when an upgrade has
+    -- other rules.
+    action       TEXT NOT NULL CHECK (action IN ('fetch', 'delete', 'link', 'consent', 'payments-br', 'payments-mx',
+                                                 'probe', 'erased', 'unknown')),
     resource     TEXT,
     -- An earlier seq with the same webhook_id and the same body. For information: it was planned all the same.
     duplicate_of INTEGER CHECK (duplicate_of < seq),
-    CHECK (action <> 'fetch' OR (resource IS NOT NULL AND link_id IS NOT NULL))
+    CHECK (action NOT IN ('fetch', 'delete') OR (resource IS NOT NULL AND link_id IS NOT NULL))
 ) STRICT;
 
+CREATE INDEX events_by_link ON events (link_id, seq);
+
 -- One row is one thing to keep fetched. Pending is derived (wanted > fetched) and so cannot disagree with itself; being
--- worked on is not stored at all, so a crash needs no repair.
+-- worked on is not stored at all, so a crash needs no repair. The work of a link that needs its user, or is gone, waits
+-- for the row in links.
 CREATE TABLE work (
     link_id          TEXT NOT NULL CHECK (link_id <> ''),
+    -- What: a resource of objects, or links or consents for the record of one.
     resource         TEXT NOT NULL CHECK (resource <> ''),
-    -- '' is the whole list of the link.
+    -- '' is the whole list of the link, anything else one object, or the list beneath it.
     object_id        TEXT NOT NULL DEFAULT '',
     -- The newest seq that asks for it, and the newest whose ask has been met.
     wanted           INTEGER NOT NULL,
     fetched          INTEGER NOT NULL DEFAULT 0,
+    -- The newest seq that asks for the whole list and not only for what is new in it.
+    whole            INTEGER NOT NULL DEFAULT 0 CHECK (whole <= wanted),
     -- The oldest seq whose ask has not been met: oldest wish first.
     asked            INTEGER NOT NULL CHECK (asked <= wanted),
     -- Failures in a row, the time of the next try, and what the last one said.
     attempts         INTEGER NOT NULL DEFAULT 0 CHECK (attempts >= 0),
     due_at           INTEGER,
-    -- failed: asking again would fail again. link: the link needs its user. A newer webhook lifts both.
-    blocked_by       TEXT CHECK (blocked_by IN ('failed', 'link')),
+    -- failed: asking again would fail again; a newer webhook or `retry` lifts it.
+    blocked_by       TEXT CHECK (blocked_by IN ('failed')),
     last_error       TEXT,
     error_class      TEXT,
     request_id       TEXT,
@@ -68,6 +79,15 @@ CREATE TABLE work (
     fetched_at       INTEGER,
     objects_found    INTEGER,
     objects_changed  INTEGER,
+    -- When the last listing that agreed with its own count began, and the last of those that read the whole list.
+    listed_at        INTEGER,
+    whole_listed_at  INTEGER,
+    -- Live objects in the file that the last complete listing did not have; they stay as they are ...
+    missing          INTEGER,
+    -- ... unless an operator asked that the next complete listing marks them as deleted.
+    sweep            INTEGER NOT NULL DEFAULT 0 CHECK (sweep IN (0, 1)),
+    -- Objects in a page, where a full page was too large or too slow.
+    page_size        INTEGER CHECK (page_size > 0),
     PRIMARY KEY (link_id, resource, object_id),
     -- Nothing ever waits for nothing.
     CHECK (wanted <= fetched OR due_at IS NOT NULL OR blocked_by IS NOT NULL)
@@ -83,43 +103,62 @@ CREATE TABLE objects (
     -- The link it was asked for.
     link_id         TEXT NOT NULL CHECK (link_id <> ''),
     -- The bytes Belvo sent. An object whose bytes did not change is not written again (flash wear): when it was last
-    -- seen is when its listing was last fetched whole, work.fetched_at.
-    body            TEXT NOT NULL,
+    -- seen is when its listing was last fetched whole, work.fetched_at. NULL when it was deleted before it was seen.
+    body            TEXT,
     first_seen_at   INTEGER NOT NULL,
     last_changed_at INTEGER NOT NULL,
     -- The journal row that led to these bytes.
     seq             INTEGER NOT NULL,
-    -- A tombstone: when, and the journal row that asked for it.
+    -- A tombstone: when, and the journal row that asked for it. Only a complete listing for a later row lifts it.
     deleted_at      INTEGER,
     deleted_by      INTEGER,
     PRIMARY KEY (resource, id),
-    CHECK ((deleted_at IS NULL) = (deleted_by IS NULL))
+    CHECK ((deleted_at IS NULL) = (deleted_by IS NULL)),
+    CHECK (body IS NOT NULL OR deleted_at IS NOT NULL)
 ) STRICT;
 
 CREATE INDEX objects_by_link ON objects (link_id, resource);
 
 -- The state of a link, with the record Belvo returns.
 CREATE TABLE links (
-    link_id     TEXT PRIMARY KEY,
-    status      TEXT NOT NULL CHECK (status IN ('valid', 'invalid', 'token_required', 'unconfirmed', 'deleted')),
-    since_at    INTEGER NOT NULL,
-    -- The journal row that said so.
-    seq         INTEGER,
-    institution TEXT,
-    body        TEXT
+    link_id          TEXT PRIMARY KEY CHECK (link_id <> ''),
+    -- invalid, token_required, unconfirmed: needs its user; nothing of it is fetched until an event or the record says
+    -- that it works again. deleted: Belvo has it no more; its rows stay. erased: its data was removed here and is never
+    -- fetched again.
+    status           TEXT NOT NULL
+                     CHECK (status IN ('valid', 'invalid', 'token_required', 'unconfirmed', 'deleted', 'erased')),
+    since_at         INTEGER NOT NULL,
+    -- What said so: a webhook code, an error code, or 'record' for Belvo's record.
+    reason           TEXT NOT NULL,
+    -- The newest journal row that had a say.
+    seq              INTEGER NOT NULL,
+    -- From the record, as Belvo sent it.
+    institution      TEXT,
+    last_accessed_at TEXT,
+    body             TEXT
 ) STRICT, WITHOUT ROWID;
 
 -- The state of a consent, with the record Belvo returns.
 CREATE TABLE consents (
-    consent_id TEXT PRIMARY KEY,
-    link_id    TEXT,
-    status     TEXT NOT NULL CHECK (status IN ('authorised', 'expiring', 'expired', 'revoked', 'unknown')),
-    since_at   INTEGER NOT NULL,
-    -- As Belvo sent it.
-    due_date   TEXT,
-    seq        INTEGER,
-    body       TEXT
+    consent_id  TEXT PRIMARY KEY CHECK (consent_id <> ''),
+    link_id     TEXT,
+    status      TEXT NOT NULL CHECK (status IN ('authorised', 'awaiting', 'expiring', 'expired', 'revoked', 'unknown')),
+    since_at    INTEGER NOT NULL,
+    -- What said so: a webhook code, or 'record' for Belvo's record.
+    reason      TEXT NOT NULL,
+    -- The newest journal row that had a say.
+    seq         INTEGER NOT NULL,
+    -- When it ends, as Belvo sent it.
+    due_date    TEXT,
+    -- unrecoverable, unavailable: some of what the user shares cannot be read, for good or for now.
+    limited     TEXT CHECK (limited IN ('unrecoverable', 'unavailable')),
+    -- `data` of the webhook that asked for its renewal, and the page where its user renews it, without the access token.
+    renewal     TEXT,
+    renewal_url TEXT,
+    body        TEXT
 ) STRICT, WITHOUT ROWID;
+
+CREATE INDEX consents_by_link ON consents (link_id);
 
 -- Something a person should know. Open until it is over; at most one open row for the same kind and subject.
 CREATE TABLE problems (
@@ -154,9 +193,19 @@ CREATE TABLE refusals (
     count   INTEGER NOT NULL DEFAULT 1 CHECK (count > 0)
 ) STRICT;
 
+-- One row is one removal of a person's data by `erase`: that it was done, and how much went.
+CREATE TABLE erasures (
+    erasure    INTEGER PRIMARY KEY,
+    at         INTEGER NOT NULL,
+    link_id    TEXT NOT NULL,
+    objects    INTEGER NOT NULL,
+    consents   INTEGER NOT NULL,
+    deliveries INTEGER NOT NULL
+) STRICT;
+
 -- planned_to: the newest seq that was planned. oldest_reader: the lowest version of this schema a program must know to
 -- work with this file. views: which text of the views is in place. catalog: the webhooks that were known to the program
--- that planned last. refused.*: counters that outlive a restart.
+-- that planned last. alive_at: when the gateway last noted that it runs. refused.*: counters that outlive a restart.
 CREATE TABLE meta (
     key   TEXT PRIMARY KEY,
     value ANY NOT NULL
