@@ -144,6 +144,13 @@ fn belvo() -> Belvo {
         house.exchange_history(&exchange, OBJECTS),
     );
     objects.insert(LINKS.to_owned(), vec![house.link_record().text()]);
+    let unusual = [
+        ("/api/owners/", house.other_owners()),
+        ("/api/transactions/", house.transactions_without_account(1)),
+    ];
+    for (path, more) in unusual {
+        objects.entry(path.to_owned()).or_default().extend(more);
+    }
     let consent = house.consent_record();
     let endless = ConsentRecord {
         id: "9e763d19-15a4-410c-a106-18c0f60ca5eb".to_owned(),
