@@ -87,6 +87,8 @@ pub enum WriterFailed {
 #[derive(Clone, Debug)]
 pub struct Writer {
     shared: Arc<Shared>,
+    /// What the thread would do, when there is none.
+    here: Option<Arc<Mutex<Thread>>>,
 }
 
 #[derive(Debug)]
@@ -191,7 +193,39 @@ impl Writer {
                 drop(ended.send(outcome.unwrap_or(Err(WriterFailed::Panicked))));
             })
             .map_err(WriterFailed::Spawn)?;
-        Ok((Self { shared }, end))
+        Ok((Self { shared, here: None }, end))
+    }
+
+    /// A writer that does everything at once on the thread of whoever asks, with the same queues and transactions: for
+    /// simulations, in which the same seed must always give the same order of events.
+    pub fn without_thread(directory: StateDirectory, connection: Connection, views: Views) -> Self {
+        let shared = Arc::new(Shared {
+            queues: Mutex::default(),
+            work: Condvar::new(),
+            room: Notify::new(),
+            appended: watch::Sender::new(()),
+        });
+        let thread = Thread {
+            shared: Arc::clone(&shared),
+            connection: WriteConnection::new(directory, views, connection),
+            pace: Pace::default(),
+        };
+        Self {
+            shared,
+            here: Some(Arc::new(Mutex::new(thread))),
+        }
+    }
+
+    /// Wakes the thread; or does its work, and lets others run then as they would meanwhile.
+    async fn go(&self) {
+        let Some(thread) = &self.here else {
+            return self.shared.work.notify_one();
+        };
+        thread
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .run_what_waits();
+        tokio::task::yield_now().await;
     }
 
     /// Runs `work` in the next commit of appends and waits until that was synced.
@@ -214,7 +248,7 @@ impl Writer {
             }
             queues.appends.push_back(job);
         }
-        self.shared.work.notify_one();
+        self.go().await;
         answer.await.unwrap_or(Err(WriteError::Ended))
     }
 
@@ -244,7 +278,7 @@ impl Writer {
             }
             room.await;
         }
-        self.shared.work.notify_one();
+        self.go().await;
         answer
             .await
             .unwrap_or(Err(WriteError::Ended))
@@ -334,6 +368,12 @@ struct Thread {
     pace: Pace,
 }
 
+impl std::fmt::Debug for Thread {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Thread").finish_non_exhaustive()
+    }
+}
+
 /// What the queues hold for the next turn.
 enum Turn {
     Appends(Vec<Box<dyn Job>>),
@@ -374,6 +414,25 @@ impl Thread {
                         });
                     }
                 }
+            }
+        }
+    }
+
+    /// Does what waits, without waiting for more. Whoever asked is told how it went.
+    fn run_what_waits(&mut self) {
+        loop {
+            let mut queues = self.shared.lock();
+            let appends: Vec<_> = queues.appends.drain(..).collect();
+            let change = queues.changes.pop_front();
+            drop(queues);
+            if appends.is_empty() && change.is_none() {
+                return;
+            }
+            if !appends.is_empty() {
+                drop(self.appends(appends));
+            }
+            if let Some(job) = change {
+                drop(self.commit(vec![job], Durability::Relaxed));
             }
         }
     }

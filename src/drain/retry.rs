@@ -28,7 +28,8 @@ pub struct Pace {
     pub spread: f64,
     /// Objects that were asked for in a page.
     pub page_size: u32,
-    /// Whether the edge has let other requests pass since it last held one up: then it is this one that it minds.
+    /// Whether the edge has let other requests pass between the last failure and this one, which was likewise: then it is
+    /// this request that it minds.
     pub others_pass: bool,
 }
 

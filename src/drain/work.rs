@@ -283,6 +283,11 @@ impl Work {
     /// A fetch that was begun for the webhooks up to `tried` failed.
     #[must_use]
     pub fn failed(mut self, tried: Seq, failure: Failure, class: Class, pace: Pace) -> Self {
+        let likewise = self.last_failure.as_ref().map(|last| last.class.as_str());
+        let pace = Pace {
+            others_pass: pace.others_pass && likewise == Some(class.name()),
+            ..pace
+        };
         self.attempts = self.attempts.saturating_add(1);
         self.last_failure = Some(failure);
         if class == Class::Timeout {
