@@ -1,5 +1,6 @@
 //! The stand-in against Belvo's API description, so that what it plays is what Belvo says: every object it makes up, every
-//! page, detail and error it answers, and what its firewall lets through. Knows nothing of the gateway.
+//! page, detail and error it answers, what its firewall lets through, and the shape of its webhooks. Knows nothing of
+//! the gateway.
 
 mod schema;
 
@@ -7,8 +8,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 
-use belvo_gateway::standin::objects::{Household, LinkRecord};
-use belvo_gateway::standin::payloads::Resource;
+use belvo_gateway::standin::objects::{ConsentRecord, Household, LinkRecord};
+use belvo_gateway::standin::payloads::{self, Resource};
 use belvo_gateway::standin::sender::{Connection, Reply, Sender};
 use belvo_gateway::standin::{ERRORS, Fault, Options, StandIn, When};
 use serde::Deserialize;
@@ -37,6 +38,12 @@ struct Deviation {
 
 /// All of them; one that is not needed any more is a failure.
 const DEVIATIONS: &[Deviation] = &[
+    Deviation {
+        path: CONSENTS,
+        place: "expired_at",
+        what: "not a string",
+        why: "the prose of the description says that it is null when no end is defined",
+    },
     Deviation {
         path: "/api/br/investment-transactions/",
         place: "subtype_additional_info",
@@ -137,7 +144,20 @@ fn belvo() -> Belvo {
         house.exchange_history(&exchange, OBJECTS),
     );
     objects.insert(LINKS.to_owned(), vec![house.link_record().text()]);
-    objects.insert(CONSENTS.to_owned(), vec![house.consent_record().text()]);
+    let unusual = [
+        ("/api/owners/", house.other_owners()),
+        ("/api/transactions/", house.transactions_without_account(1)),
+    ];
+    for (path, more) in unusual {
+        objects.entry(path.to_owned()).or_default().extend(more);
+    }
+    let consent = house.consent_record();
+    let endless = ConsentRecord {
+        id: "9e763d19-15a4-410c-a106-18c0f60ca5eb".to_owned(),
+        expired_at: None,
+        ..consent.clone()
+    };
+    objects.insert(CONSENTS.to_owned(), vec![consent.text(), endless.text()]);
     for (path, objects) in &objects {
         standin.put(&path.replace("{id}", &exchange), &link, objects.clone());
     }
@@ -449,4 +469,87 @@ fn a_page_is_as_large_as_described_and_no_larger() {
 fn requests_and_answers_are_of_the_same_description() {
     let Requests { version, .. } = read("tests/openapi-lists.json");
     assert_eq!(version, answers().version);
+}
+
+// Webhooks.
+
+#[test]
+fn what_the_stand_in_sends_has_the_members_of_the_published_payloads() {
+    let mut compared = 0;
+    for (name, sent) in sent() {
+        let file = format!("tests/payloads/{name}.json");
+        // Belvo documents no news of some resources.
+        if !Path::new(env!("CARGO_MANIFEST_DIR")).join(&file).exists() {
+            assert!(name.contains(".new_"), "{file} is missing");
+            continue;
+        }
+        let sent: Value = serde_json::from_str(&sent).expect("a payload is JSON");
+        let published: Value = read(&file);
+        let shape = |payload: &Value| {
+            let kind = payload["webhook_type"].clone();
+            (kind, members(payload), members(&payload["data"]))
+        };
+        assert_eq!(
+            shape(&sent),
+            shape(&published),
+            "sent (left), {file} (right)"
+        );
+        compared += 1;
+    }
+    assert!(compared > 40, "only {compared} payloads were compared");
+}
+
+/// What the stand-in can send, by the name of the payload.
+fn sent() -> Vec<(String, String)> {
+    let mut all = vec![
+        (
+            "TRANSACTIONS.transactions_deleted".to_owned(),
+            payloads::transactions_deleted(ID, &[ID]),
+        ),
+        (
+            "TRANSACTIONS.transactions_updated".to_owned(),
+            payloads::transactions_updated(ID, &[ID]),
+        ),
+        (
+            "EMPLOYMENT_RECORDS.employment_changes".to_owned(),
+            payloads::employment_changes(ID, &["EMPLOYED"]),
+        ),
+    ];
+    for resource in Resource::ALL {
+        let (kind, name) = (resource.name().to_uppercase(), resource.name());
+        let historical = payloads::historical_update(resource, ID, 1);
+        all.push((format!("{kind}.historical_update"), historical));
+        let new = payloads::new_available(resource, ID, 1);
+        all.push((format!("{kind}.new_{name}_available"), new));
+    }
+    for code in [
+        "invalid_credentials",
+        "token_required",
+        "link_deleted",
+        "historical_update_progress_complete",
+    ] {
+        all.push((format!("LINK.{code}"), payloads::link_event(ID, code)));
+    }
+    let due = Some("2026-12-26T10:45:58.000Z");
+    for (code, due) in [
+        ("openfinance_consent_about_to_expire", due),
+        ("openfinance_consent_expired", None),
+        ("consent_expired", None),
+        ("openfinance_consent_with_unrecoverable_resources", None),
+        (
+            "openfinance_consent_with_temporarily_unavailable_resources",
+            None,
+        ),
+        ("openfinance_consent_expiration_changed", due),
+        ("consent_revoked", None),
+    ] {
+        let sent = payloads::consent_event(ID, ID, code, due);
+        all.push((format!("CONSENT.{code}"), sent));
+    }
+    all
+}
+
+fn members(value: &Value) -> BTreeSet<String> {
+    let members = value.as_object().expect("an object");
+    members.keys().cloned().collect()
 }

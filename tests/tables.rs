@@ -76,6 +76,10 @@ const NOT_IN_THE_CATALOG_YET: &[&str] = &[
     "TRANSACTIONS.STATUS_UPDATE",
     "TRANSACTIONS.transactions_deleted",
     "TRANSACTIONS.transactions_updated",
+    "consent_update",
+    "customer_update",
+    "payment_method_update",
+    "payment_request_update",
 ];
 
 /// Views that are not about a resource.

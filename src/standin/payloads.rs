@@ -240,10 +240,7 @@ fn about_transactions<I: Display>(what: &str, link: &str, ids: &[I]) -> String {
         ids.len(),
         strings(ids)
     );
-    let (webhook_id, request_id) = (hex_id(), dashed_id());
-    format!(
-        r#"{{"webhook_id":"{webhook_id}","webhook_type":"TRANSACTIONS","webhook_code":"transactions_{what}","link_id":"{link}","request_id":"{request_id}","external_id":null,"data":{data}}}"#
-    )
+    bare("TRANSACTIONS", &format!("transactions_{what}"), link, &data)
 }
 
 /// The webhook about a link itself: `invalid_credentials`, `token_required`, `link_deleted`, ...
@@ -255,18 +252,29 @@ pub fn link_event(link: &str, code: &str) -> String {
         "token_required" => {
             r#"{"error_code":"token_required","error_message":"A MFA token is required by the institution to login","status":428}"#
         }
-        _ => "{}",
+        _ => return bare("LINK", code, link, "{}"),
     };
     full("LINK", "recurrent_update", code, link, data)
 }
 
-/// The webhook about the consent of a link: `openfinance_consent_expired` and what else ends in trouble. The due date is
-/// sent when there is one.
+/// The webhook about the consent of a link: `openfinance_consent_expired`, `consent_revoked`, ... Those about its end
+/// say how to renew it; the due date is sent when there is one.
 pub fn consent_event(link: &str, consent: &str, code: &str, due_date: Option<&str>) -> String {
-    let due = due_date.map_or_else(String::new, |at| format!(r#""consent_due_date":"{at}","#));
+    let mut data = format!(r#""consent_id":"{consent}""#);
+    if let Some(at) = due_date {
+        data += &format!(r#","consent_due_date":"{at}""#);
+    }
+    if code.ends_with("_expire") || code.ends_with("_expired") {
+        data += r#","action":"renew","institution":"ofmockbank_br_retail","institution_display_name":"OF Mockbank","institution_icon_logo":"https://logo.com""#;
+    }
+    // The older name still comes without it.
+    let process = match code {
+        "consent_expired" => "",
+        _ => r#""process_type":"recurrent_update","#,
+    };
     let webhook_id = hex_id();
     format!(
-        r#"{{"webhook_id":"{webhook_id}","webhook_type":"CONSENT","process_type":"recurrent_update","webhook_code":"{code}","link_id":"{link}","external_id":null,"data":{{"consent_id":"{consent}",{due}"action":"renew","institution":"ofmockbank_br_retail","institution_display_name":"OF Mockbank","institution_icon_logo":"https://logo.com"}}}}"#
+        r#"{{"webhook_id":"{webhook_id}","webhook_type":"CONSENT",{process}"webhook_code":"{code}","link_id":"{link}","external_id":null,"data":{{{data}}}}}"#
     )
 }
 
@@ -292,6 +300,14 @@ fn full(kind: &str, process: &str, code: &str, link: &str, data: &str) -> String
     let (webhook_id, request_id) = (hex_id(), dashed_id());
     format!(
         r#"{{"webhook_id":"{webhook_id}","webhook_type":"{kind}","process_type":"{process}","webhook_code":"{code}","link_id":"{link}","request_id":"{request_id}","external_id":"your_external_id","data":{data}}}"#
+    )
+}
+
+/// The form of what no page shows whole: no reason, and no id of ours.
+fn bare(kind: &str, code: &str, link: &str, data: &str) -> String {
+    let (webhook_id, request_id) = (hex_id(), dashed_id());
+    format!(
+        r#"{{"webhook_id":"{webhook_id}","webhook_type":"{kind}","webhook_code":"{code}","link_id":"{link}","request_id":"{request_id}","external_id":null,"data":{data}}}"#
     )
 }
 

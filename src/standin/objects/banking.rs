@@ -35,6 +35,27 @@ const OWNER: &str = r#"
 "financial_relation":null}
 "#;
 
+/// `/api/owners/`: a company.
+const COMPANY: &str = r#"
+{"id":"$id","link":"$link","internal_identification":"$18","collected_at":"$time","created_at":"$time",
+"company_name":"Exemplo Com\u00e9rcio Ltda","trade_name":"Exemplo","incorporation_date":"$date",
+"companies_id":["60500998000135"],"document_id":{"document_type":"CPF","document_number":"$11"},
+"additional_documents":[],"email":"ltda@example.com","emails":[{"is_main":true,"email":"ltda@example.com"}],
+"address":"Rua do Exemplo, 12","addresses":[],"phone_number":"$8","phone_numbers":[],
+"parties":[{"person_type":"INDIVIDUAL","type":"MEMBER","display_name":"Maria Exemplo","social_name":null,
+"company_name":null,"trade_name":null,"start_date":"$date","percentage_type":$amount,"document_type":"CPF",
+"document_number":"$11","document_issue_date":"$date","document_expiration_date":"$date",
+"document_country":"BRA","document_additional_info":null}],"financial_profile":null,"financial_relation":null}
+"#;
+
+/// `/api/owners/`: of an institution outside Open Finance Brazil.
+const FORMER_OWNER: &str = r#"
+{"id":"$id","link":"$link","internal_identification":"$18","collected_at":"$time","created_at":"$time",
+"display_name":"Mar\u00eda Ejemplo Soto","email":"maria@example.com","phone_number":"$8",
+"address":"Calle Ejemplo 123","document_id":{"document_type":"CPF","document_number":"$11"},
+"business_name":null,"first_name":"Mar\u00eda","last_name":"Ejemplo","second_last_name":"Soto"}
+"#;
+
 /// `/api/transactions/`
 const TRANSACTION: &str = r#"
 {"id":"$id","internal_identification":"$24","account":$account,"collected_at":"$time","created_at":"$time",
@@ -123,9 +144,21 @@ impl Household {
         vec![self.filled(OWNER, &[])]
     }
 
+    /// `/api/owners/` in its other two shapes: a company, and an owner as institutions outside Open Finance Brazil have it.
+    pub fn other_owners(&mut self) -> Vec<String> {
+        vec![self.filled(COMPANY, &[]), self.filled(FORMER_OWNER, &[])]
+    }
+
+    /// `/api/transactions/` whose account is null, so that nothing in them names a link.
+    pub fn transactions_without_account(&mut self, count: usize) -> Vec<String> {
+        (0..count)
+            .map(|_| self.transaction(&[("account", "null")]))
+            .collect()
+    }
+
     /// `/api/transactions/`, each with its whole account in it, as Belvo sends them.
     pub fn transactions(&mut self, count: usize) -> Vec<String> {
-        (0..count).map(|_| self.transaction()).collect()
+        (0..count).map(|_| self.transaction(&[])).collect()
     }
 
     /// `/api/bills/`
@@ -187,9 +220,10 @@ impl Household {
         self.filled(INVESTMENT, &[("number", &number.to_string())])
     }
 
-    fn transaction(&mut self) -> String {
+    fn transaction(&mut self, own: &[(&str, &str)]) -> String {
         let kind = if self.rng.bool() { "INFLOW" } else { "OUTFLOW" };
         let description = DESCRIPTIONS[self.rng.usize(..DESCRIPTIONS.len())];
-        self.filled(TRANSACTION, &[("kind", kind), ("description", description)])
+        let own = [own, &[("kind", kind), ("description", description)]].concat();
+        self.filled(TRANSACTION, &own)
     }
 }
