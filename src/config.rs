@@ -12,6 +12,7 @@ use thiserror::Error;
 use toml::de::{DeTable, DeValue};
 
 use crate::intake::source::{AllowList, Source};
+use crate::limits::{EDGE_REQUESTS_MAX, EDGE_WINDOW};
 use crate::system::files::{self, ReadError};
 
 /// Belvo sends webhooks from these three addresses, for both environments (docs/belvo.md, Delivery).
@@ -504,6 +505,17 @@ impl<'a> Document<'a> {
         if !(1..=10_000).contains(&burst) {
             return Err(self.wrong("api.burst", format!("{burst} is not between 1 and 10000")));
         }
+        let in_window = f64::from(burst) + requests_per_second * EDGE_WINDOW.as_secs_f64();
+        if in_window > EDGE_REQUESTS_MAX && !is_loopback(&base_url) {
+            return Err(self.wrong(
+                "api.requests-per-second",
+                format!(
+                    "with a burst of {burst}, {requests_per_second} would be up to {in_window:.0} requests in {} seconds, and \
+                     Belvo shuts an address out above {EDGE_REQUESTS_MAX}; more is for an API on a loopback address only",
+                    EDGE_WINDOW.as_secs()
+                ),
+            ));
+        }
         Ok(Api {
             base_url,
             keys,
@@ -526,23 +538,15 @@ impl<'a> Document<'a> {
             ))
         };
         let url: Uri = text.parse().map_err(|_| expected())?;
-        let host = url
-            .host()
-            .ok_or_else(expected)?
-            .trim_start_matches('[')
-            .trim_end_matches(']');
+        url.host().ok_or_else(expected)?;
         if url.path() != "/" || url.query().is_some() {
             return Err(wrong(format!(
                 "{text:?} must be a scheme and a host, without path or query"
             )));
         }
-        let loopback = host == "localhost"
-            || host
-                .parse()
-                .is_ok_and(|address: std::net::IpAddr| address.is_loopback());
         match url.scheme_str() {
             Some("https") => Ok(url),
-            Some("http") if loopback => Ok(url),
+            Some("http") if is_loopback(&url) => Ok(url),
             Some("http") => Err(wrong(format!(
                 "{text:?} would send the keys in clear; http:// is for loopback addresses only"
             ))),
@@ -567,6 +571,15 @@ fn unknown(table: &str, name: &str, known: &[&str]) -> String {
         (Some(nearest), None) => format!("unknown key; did you mean {nearest}?"),
         (None, None) => format!("unknown key; known here: {}", known.join(", ")),
     }
+}
+
+fn is_loopback(url: &Uri) -> bool {
+    let host = url.host().unwrap_or_default();
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost"
+        || host
+            .parse()
+            .is_ok_and(|address: std::net::IpAddr| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -649,6 +662,21 @@ mod tests {
             error(&LEAST.replace("\"sandbox\"", "\"development\""))
                 .contains("c.toml:1: environment")
         );
+    }
+
+    #[test]
+    fn more_requests_than_belvo_bears_are_for_an_api_on_loopback_only() {
+        let with = |rest: &str| read(&format!("{LEAST}[api]\n{rest}"));
+        assert!(with("requests-per-second = 2\nburst = 20\n").is_ok());
+        let error = with("requests-per-second = 2\nburst = 21\n").expect_err("81 requests");
+        assert!(
+            error.contains("api.requests-per-second: with a burst of 21"),
+            "{error}"
+        );
+        assert!(with("requests-per-second = 2.5\n").is_err());
+        let local =
+            "base-url = \"http://127.0.0.1:9\"\nrequests-per-second = 1000\nburst = 10000\n";
+        assert!(with(local).is_ok());
     }
 
     #[test]

@@ -21,7 +21,7 @@ use crate::config::{Settings, Tls};
 use crate::database::{OpenError, StateDirectory, WriteError, Writer, WriterFailed, open_writer};
 use crate::drain::budget::Budget;
 use crate::drain::{Drain, Parts};
-use crate::fetch::{Client, Keys, SetupError, Target, roots_from};
+use crate::fetch::{Client, KeyFiles, Keys, SetupError, Target, roots_from};
 use crate::intake::Intake;
 use crate::intake::auth::Authorization;
 use crate::intake::listener::{self, BindError};
@@ -32,7 +32,7 @@ use crate::notices::{Notice, Notices};
 use crate::store::{Store, VIEWS};
 use crate::system::clock::Clock;
 use crate::system::notify;
-use crate::system::secret::{self, Secret};
+use crate::system::secret;
 use crate::system::stop::{self, Stopper};
 
 /// What the configuration's files hold: read before anything is opened, so that a mistake in one costs nothing.
@@ -110,17 +110,10 @@ pub fn read_material(settings: &Settings) -> Result<Material, MaterialError> {
     if values.len() > AUTHORIZATION_VALUES_MAX {
         return Err(MaterialError::AuthorizationValues(values.len()));
     }
-    let first = |path| -> Result<Secret, MaterialError> {
-        let mut values = secret::read_lines(path).map_err(MaterialError::Keys)?;
-        Ok(values.swap_remove(0))
-    };
-    let keys = match &settings.api.keys {
-        Some((id, password)) => Some(Keys {
-            id: first(id)?,
-            password: first(password)?,
-        }),
-        None => None,
-    };
+    let keys = key_files(settings)
+        .map(|files| files.read())
+        .transpose()
+        .map_err(MaterialError::Keys)?;
     let roots = settings
         .api
         .ca_file
@@ -134,6 +127,11 @@ pub fn read_material(settings: &Settings) -> Result<Material, MaterialError> {
         keys,
         roots: roots.map(Arc::new),
     })
+}
+
+fn key_files(settings: &Settings) -> Option<KeyFiles> {
+    let (id, password) = settings.api.keys.clone()?;
+    Some(KeyFiles { id, password })
 }
 
 /// Serves until SIGTERM or SIGINT.
@@ -345,7 +343,7 @@ impl DrainThread {
             base_url: settings.api.base_url.clone(),
             roots: material.roots.clone(),
         };
-        let keys = material.keys.clone();
+        let (keys, files) = (material.keys.clone(), key_files(settings));
         let (state_directory, api) = (settings.state_directory.clone(), settings.api.clone());
         let (appended, notices) = (journal.watch(), notices.clone());
         let duty = move || {
@@ -353,7 +351,7 @@ impl DrainThread {
             let client = keys.map(|keys| Client::new(&target, &keys)).transpose()?;
             let runtime = runtime()?;
             let budget = Arc::new(Budget::new(api.requests_per_second, api.burst));
-            let (_keys, client) = watch::channel(client.map(Arc::new));
+            let (clients, client) = watch::channel(client.map(Arc::new));
             let clock = Clock::of_machine();
             let parts = Parts {
                 state_directory,
@@ -363,6 +361,10 @@ impl DrainThread {
                 budget,
                 clock,
             };
+            if let Some(files) = files {
+                // It ends with the runtime.
+                drop(runtime.spawn(files.follow(target, clients)));
+            }
             let bookkeeping = bookkeeper::run(notices, store, stopped.clone());
             let outcome = runtime.block_on(both(Drain::new(parts).run(stopped), bookkeeping));
             // A name lookup that hangs must not hold up the end.

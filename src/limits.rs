@@ -136,6 +136,9 @@ pub const LONGEST_WAIT: Duration = Duration::from_secs(35 * 24 * 3600);
 pub const THROTTLED_WAIT: Duration = Duration::from_secs(30);
 /// Between two tries while the API refuses our keys.
 pub const CREDENTIALS_WAIT: Duration = Duration::from_secs(15 * 60);
+/// Between two looks at whether the files of the keys have changed: two calls of the system, and refused keys that were
+/// corrected are used at once.
+pub const KEYS_LOOK_EVERY: Duration = Duration::from_secs(5);
 /// A `Retry-After` is obeyed up to this.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 /// Until the next look at the file when it could not be read or written; doubled each time ...

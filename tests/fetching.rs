@@ -342,17 +342,7 @@ fn an_answer_without_end_costs_bounded_memory_and_blocks_nothing_else() {
         "SELECT count(*) FROM work WHERE resource = 'accounts' AND fetched >= wanted",
         1,
     );
-    let status =
-        std::fs::read_to_string(format!("/proc/{}/status", gateway.id())).expect("a process");
-    let peak = status
-        .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
-        .expect("a peak");
-    let kib: u64 = peak
-        .trim()
-        .trim_end_matches(" kB")
-        .parse()
-        .expect("a number");
+    let kib = gateway.peak_kib();
     assert!(kib < 64 * 1024, "{kib} KiB");
 }
 
@@ -400,29 +390,6 @@ fn a_permanent_error_is_a_problem_with_its_next_step_and_a_newer_webhook_tries_a
 }
 
 #[test]
-fn a_link_that_needs_its_user_blocks_only_its_own_work() {
-    let belvo = belvo();
-    let (broken, whole) = (furnish(&belvo, 11), furnish(&belvo, 12));
-    belvo.fail(
-        When::path(ACCOUNTS).link(broken.link()),
-        Fault::error(428, "token_required"),
-    );
-    let place = Place::new().fetching_from(&belvo);
-    let gateway = place.start();
-    gateway.answers(historical_update(Resource::Accounts, broken.link(), 3));
-    gateway.answers(historical_update(Resource::Accounts, whole.link(), 3));
-    place.until(
-        "SELECT state FROM inbox WHERE seq = 1",
-        "blocked".to_owned(),
-    );
-    place.until("SELECT state FROM inbox WHERE seq = 2", "done".to_owned());
-    assert_eq!(
-        place.value::<String>("SELECT kind FROM attention"),
-        "link-blocked"
-    );
-}
-
-#[test]
 fn a_redirect_is_not_followed() {
     let (belvo, elsewhere) = (belvo(), belvo());
     let house = furnish(&belvo, 13);
@@ -433,10 +400,9 @@ fn a_redirect_is_not_followed() {
     let place = Place::new().fetching_from(&belvo);
     let gateway = place.start();
     gateway.answers(historical_update(Resource::Accounts, house.link(), 3));
-    place.until(
-        "SELECT count(*) FROM attention WHERE kind = 'fetch-failed'",
-        1,
-    );
+    place.until_logged(&["a fetch failed", "class=\"temporary\"", "302"]);
+    place.until_fetched();
+    assert_kept(&place, &belvo, ACCOUNTS, house.link());
     assert_eq!(elsewhere.requests().len(), 0);
 }
 

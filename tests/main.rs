@@ -7,6 +7,7 @@ mod commands;
 mod contract;
 mod crashes;
 mod fetching;
+mod following;
 mod order;
 mod starting;
 mod structure;

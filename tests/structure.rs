@@ -75,6 +75,7 @@ const ONLY: &[Only] = &[
                 "on the drain's thread, which no answer waits for",
             ),
             ("drain/planner.rs", "the same"),
+            ("fetch/keys.rs", "the same"),
             ("bookkeeper.rs", "what the intake had to say, afterwards"),
             ("commands/serve.rs", "why the gateway ended"),
             ("cli.rs", "the level, for --log"),
@@ -234,8 +235,13 @@ const PURE: &[&str] = &[
     "drain/plan.rs",
     "drain/work.rs",
     "drain/retry.rs",
+    "drain/links.rs",
+    "drain/consents.rs",
+    "drain/trouble.rs",
     "fetch/page.rs",
+    "fetch/record.rs",
     "fetch/error.rs",
+    "fetch/codes.rs",
 ];
 
 /// No task, no clock, no dice, no disk, no network, no log, no SQL.

@@ -146,9 +146,13 @@ impl Planned {
         }
         let code = self.envelope.code.clone().unwrap_or_default();
         self.link = match row {
-            Row::Link(LinkNews::Look) | Row::Consent(_) | Row::Ready | Row::Payment(_) => None,
+            Row::Link(LinkNews::Look) => None,
             Row::Link(news) => Some(links::Said::News(news, reason(&self.envelope))),
-            _ => Some(links::Said::Works(code)),
+            Row::List(_) | Row::New(_) => Some(links::Said::Works(code)),
+            // Belvo sends these from what it has, without asking the institution.
+            Row::Objects(_) | Row::Delete(_) | Row::Consent(_) | Row::Ready | Row::Payment(_) => {
+                None
+            }
         };
         if !matches!(row, Row::Link(_) | Row::Consent(_)) {
             self.retrieval = self.retrieval(link_id);

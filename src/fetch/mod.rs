@@ -5,6 +5,7 @@
 mod client;
 mod codes;
 mod error;
+mod keys;
 mod page;
 mod record;
 
@@ -13,6 +14,7 @@ use std::future::Future;
 pub use client::{Client, Keys, SetupError, Target, roots_from};
 pub use codes::{CODES, Code};
 pub use error::{Cause, Class, Error};
+pub use keys::KeyFiles;
 pub use page::{Item, Page};
 pub use record::{ConsentRecord, LinkRecord, Object};
 

@@ -273,6 +273,14 @@ impl Place {
     where
         T: rusqlite::types::FromSql + PartialEq + std::fmt::Debug,
     {
+        self.until_within(sql, wanted, PATIENCE);
+    }
+
+    /// Waits that long until a query's one value is this.
+    pub(crate) fn until_within<T>(&self, sql: &str, wanted: T, patience: Duration)
+    where
+        T: rusqlite::types::FromSql + PartialEq + std::fmt::Debug,
+    {
         let begun = Instant::now();
         loop {
             let found: Option<T> = self
@@ -285,7 +293,7 @@ impl Place {
             }
             let log = self.log();
             assert!(
-                begun.elapsed() < PATIENCE,
+                begun.elapsed() < patience,
                 "{sql} is {found:?} and not {wanted:?}; {log}"
             );
             thread::sleep(LOOK_EVERY);
@@ -427,6 +435,17 @@ impl<'a> Gateway<'a> {
     /// Its process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
+    }
+
+    /// The most memory it has had resident so far, in KiB.
+    pub(crate) fn peak_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).expect("a process");
+        let peak = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .expect("a peak");
+        let kib = peak.trim().trim_end_matches(" kB").parse();
+        kib.expect("a number")
     }
 
     /// Kill -9.
