@@ -456,8 +456,8 @@ CREATE VIEW employments AS
 SELECT id, link_id, body ->> '$.employer_data.name' AS employer, body ->> '$.employer_data.code' AS employer_code,
        body ->> '$.employer_data.economic_activity' AS economic_activity, body ->> '$.start_date' AS start_date,
        body ->> '$.end_date' AS end_date, body ->> '$.occupations[0].name' AS occupation,
-       body ->> '$.salaries[0].month' AS last_salary_month,
-       nullif(body -> '$.salaries[0].base_amount', 'null') AS last_salary,
+       body ->> '$.salaries[0].month' AS salary_month,
+       nullif(body -> '$.salaries[0].base_amount', 'null') AS salary,
        body ->> '$.salaries[0].currency' AS currency, body ->> '$.collected_at' AS collected_at,
        body ->> '$.created_at' AS created_at, deleted_at IS NOT NULL AS deleted, body,
        EXISTS (SELECT 1 FROM links WHERE links.link_id = objects.link_id AND links.status = 'deleted') AS link_deleted
