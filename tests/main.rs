@@ -9,6 +9,7 @@ mod crashes;
 mod fetching;
 mod following;
 mod order;
+mod queries;
 mod starting;
 mod structure;
 mod tables;

@@ -214,16 +214,12 @@ fn leads_to(action: Row) -> String {
 #[test]
 fn every_resource_has_its_view_and_every_view_its_resource() {
     let (_directory, file) = empty_file();
-    let views: BTreeSet<String> = file
-        .prepare("SELECT name FROM sqlite_schema WHERE type = 'view'")
-        .and_then(|mut found| found.query_map([], |row| row.get(0))?.collect())
-        .expect("the names of the views");
     let expected = RESOURCES
         .iter()
         .map(|row| row.name)
         .chain(OTHER_VIEWS.iter().copied());
     assert_eq!(
-        views,
+        views(&file),
         expected.map(str::to_owned).collect(),
         "views in the file (left), resources and other views (right)"
     );
@@ -241,26 +237,112 @@ fn the_view_of_a_resource_shows_its_objects_and_no_others() {
         .expect("an object");
     }
     for row in RESOURCES {
-        // These four columns every view of a resource has, whatever the objects hold.
-        let shown: Vec<(String, String, bool, String)> = file
-            .prepare(&format!(
-                "SELECT id, link_id, deleted, body FROM {}",
-                row.name
-            ))
-            .and_then(|mut found| {
-                found
-                    .query_map([], |row| row.try_into())?
-                    .collect::<rusqlite::Result<_>>()
-            })
-            .unwrap_or_else(|error| panic!("view {}: {error}", row.name));
-        let own = (
-            format!("id of {}", row.name),
-            LINK.to_owned(),
-            false,
-            "{}".to_owned(),
-        );
-        assert_eq!(shown, [own], "view {}", row.name);
+        let own = (format!("id of {}", row.name), false, Some("{}".to_owned()));
+        assert_eq!(shown(&file, row.name), [own], "view {}", row.name);
     }
+}
+
+#[test]
+fn the_view_of_a_resource_shows_what_was_deleted_before_it_was_seen() {
+    let (_directory, file) = empty_file();
+    for row in RESOURCES {
+        file.execute(
+            "INSERT INTO objects (resource, id, link_id, first_seen_at, last_changed_at, seq, deleted_at, deleted_by)
+             VALUES (?1, 'gone', ?2, 0, 0, 1, 0, 1)",
+            [row.name, LINK],
+        )
+        .expect("a tombstone");
+    }
+    for row in RESOURCES {
+        let own = ("gone".to_owned(), true, None);
+        assert_eq!(shown(&file, row.name), [own], "view {}", row.name);
+    }
+}
+
+/// Id, `deleted` and body of what a view shows of the link. These columns every view of a resource has.
+fn shown(file: &rusqlite::Connection, view: &str) -> Vec<(String, bool, Option<String>)> {
+    let sql = format!("SELECT id, deleted, body FROM {view} WHERE link_id = '{LINK}'");
+    file.prepare(&sql)
+        .and_then(|mut found| {
+            found
+                .query_map([], |row| row.try_into())?
+                .collect::<rusqlite::Result<_>>()
+        })
+        .unwrap_or_else(|error| panic!("view {view}: {error}"))
+}
+
+#[test]
+fn the_views_have_the_columns_that_the_documentation_lists_in_its_order() {
+    const FIRST: &[&str] = &["id", "link_id"];
+    const LAST: &[&str] = &["deleted", "body", "link_deleted"];
+    let (_directory, file) = empty_file();
+    let documented = documented_columns();
+    for (view, own) in &documented {
+        let own = own.iter().map(String::as_str);
+        let expected: Vec<_> = match RESOURCES.iter().any(|row| row.name == view) {
+            true => FIRST
+                .iter()
+                .copied()
+                .chain(own)
+                .chain(LAST.iter().copied())
+                .collect(),
+            false => own.collect(),
+        };
+        let statement = file
+            .prepare(&format!("SELECT * FROM {view}"))
+            .unwrap_or_else(|error| panic!("view {view} of docs/database.md: {error}"));
+        let found: Vec<_> = statement.column_names().collect();
+        assert_eq!(found, expected, "view {view}");
+    }
+    let names: BTreeSet<_> = documented.keys().cloned().collect();
+    assert_eq!(names, views(&file), "docs/database.md lists every view");
+}
+
+/// The views in the tables of docs/database.md, each with the columns in its row.
+fn documented_columns() -> BTreeMap<String, Vec<String>> {
+    let text = read(&root().join("docs/database.md"));
+    let (_, rest) = text.split_once("\n## Views\n").expect("a part on views");
+    let (rows, _) = rest.split_once("\n## ").expect("a part after it");
+    let quoted = |cell: &str| -> Vec<String> {
+        let parts = cell.split('`').skip(1).step_by(2);
+        parts.map(str::to_owned).collect()
+    };
+    rows.lines()
+        .filter(|line| line.starts_with("| `"))
+        .filter_map(|line| {
+            let cells: Vec<_> = line.split('|').collect();
+            let name = quoted(cells[1]).pop()?;
+            (cells.len() == 5).then(|| (name, quoted(cells[3])))
+        })
+        .collect()
+}
+
+fn views(file: &rusqlite::Connection) -> BTreeSet<String> {
+    file.prepare("SELECT name FROM sqlite_schema WHERE type = 'view'")
+        .and_then(|mut found| found.query_map([], |row| row.get(0))?.collect())
+        .expect("the names of the views")
+}
+
+#[test]
+fn the_newest_webhooks_are_found_without_reading_all_of_them() {
+    let (_directory, file) = empty_file();
+    let plan: Vec<String> = file
+        .prepare("EXPLAIN QUERY PLAN SELECT * FROM inbox ORDER BY seq DESC LIMIT 20")
+        .and_then(|mut found| found.query_map([], |row| row.get(3))?.collect())
+        .expect("a plan");
+    let sorted = |step: &String| step.contains("TEMP B-TREE");
+    let outer = plan.iter().take_while(|step| !step.contains("SUBQUERY"));
+    assert!(!outer.clone().any(sorted), "{plan:#?}");
+    for step in plan.iter().filter(|step| step.starts_with("SCAN")) {
+        assert_eq!(step, "SCAN journal", "{plan:#?}");
+    }
+    let lookups = plan.iter().filter(|step| step.starts_with("SEARCH work"));
+    let mut seen = 0;
+    for step in lookups {
+        assert!(step.ends_with("(link_id=? AND resource=?)"), "{plan:#?}");
+        seen += 1;
+    }
+    assert_eq!(seen, 2, "{plan:#?}");
 }
 
 fn empty_file() -> (tempfile::TempDir, rusqlite::Connection) {
@@ -437,21 +519,98 @@ fn every_field_that_is_read_is_in_the_api_description() {
 
 /// Whether an object of this schema, or of one of its alternatives, may have the field.
 fn has_field(named: &BTreeMap<String, Value>, schema: &Value, field: &str) -> bool {
-    let named_schema = || named.get(schema.get("$ref")?.as_str()?);
-    if let Some(schema) = named_schema() {
-        return has_field(named, schema, field);
-    }
+    !fields(named, schema, field).is_empty()
+}
+
+/// What this schema and its alternatives say about a field.
+fn fields<'a>(
+    named: &'a BTreeMap<String, Value>,
+    schema: &'a Value,
+    field: &str,
+) -> Vec<&'a Value> {
+    let schema = resolved(named, schema);
+    let own = schema.get("properties").and_then(|all| all.get(field));
     let alternatives = ["oneOf", "anyOf", "allOf"]
         .into_iter()
         .filter_map(|keyword| schema.get(keyword)?.as_array())
         .flatten();
-    schema
-        .get("properties")
-        .and_then(|all| all.get(field))
-        .is_some()
-        || alternatives
+    own.into_iter()
+        .chain(alternatives.flat_map(|schema| fields(named, schema, field)))
+        .map(|schema| resolved(named, schema))
+        .collect()
+}
+
+fn resolved<'a>(named: &'a BTreeMap<String, Value>, schema: &'a Value) -> &'a Value {
+    let name = schema.get("$ref").and_then(Value::as_str);
+    name.and_then(|name| named.get(name)).unwrap_or(schema)
+}
+
+#[test]
+fn what_a_view_shows_is_in_the_api_description_and_no_amount_becomes_a_float() {
+    let answers: Answers =
+        serde_json::from_str(&read(&root().join("tests/openapi-schemas.json"))).expect("JSON");
+    for row in RESOURCES {
+        let paths = paths_of(row);
+        let schemas: Vec<_> = paths
+            .iter()
+            .filter_map(|path| answers.objects.get(path))
+            .collect();
+        if schemas.is_empty() {
+            assert!(paths.iter().all(|path| deviates(path)), "{paths:?}");
+            continue;
+        }
+        for (operator, path) in looked_up(row.name) {
+            if UNDESCRIBED.iter().any(|inside| path.starts_with(inside)) {
+                continue;
+            }
+            let described = at(&answers.schemas, &schemas, &path);
+            assert!(!described.is_empty(), "{}: {path}", row.name);
+            let is_number = |schema: &&Value| schema.get("type") == Some(&"number".into());
+            assert!(
+                operator == "->" || !described.iter().any(is_number),
+                "{}: {path} is a number, which only -> leaves as it is",
+                row.name
+            );
+        }
+    }
+}
+
+/// Objects of which the description does not say what is in them; their fields have the names of the list's filters.
+const UNDESCRIBED: &[&str] = &["$.informacion_general."];
+
+/// What the view of a resource takes out of the body: how, and where.
+fn looked_up(view: &str) -> Vec<(&'static str, String)> {
+    let (_, rest) = VIEWS
+        .0
+        .split_once(&format!("CREATE VIEW {view} AS\n"))
+        .unwrap_or_else(|| panic!("no view {view}"));
+    let body = rest.split(';').next().expect("an end");
+    body.split('\'')
+        .zip(body.split('\'').skip(1))
+        .filter(|(_, path)| path.starts_with("$."))
+        .map(|(before, path)| {
+            let operator = match before.trim_end().ends_with("->") {
+                true => "->",
+                false => "->>",
+            };
+            (operator, path.to_owned())
+        })
+        .collect()
+}
+
+/// What the schemas say about a path such as `$.accounts[0].name`.
+fn at<'a>(named: &'a BTreeMap<String, Value>, schemas: &[&'a Value], path: &str) -> Vec<&'a Value> {
+    let steps = path.split('.').skip(1);
+    steps.fold(schemas.to_vec(), |found, step| {
+        let field = step.trim_end_matches("[0]");
+        let inside = found
             .into_iter()
-            .any(|schema| has_field(named, schema, field))
+            .flat_map(|schema| fields(named, schema, field));
+        match field == step {
+            true => inside.collect(),
+            false => inside.filter_map(|array| array.get("items")).collect(),
+        }
+    })
 }
 
 /// Writes down what is asked for, and answers an empty page, or an object.
