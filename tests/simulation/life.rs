@@ -70,7 +70,16 @@ impl Api for Belvo {
         if world.answered == world.dies_at {
             self.dying.notify_one();
         }
-        world.answer(request)
+        let answer = world.answer(request);
+        world.tell(|| format!("{request:?} -> {}", told(&answer)));
+        answer
+    }
+}
+
+fn told(answer: &Result<Vec<u8>, Error>) -> String {
+    match answer {
+        Ok(body) => String::from_utf8_lossy(body).into_owned(),
+        Err(error) => error.to_string(),
     }
 }
 
@@ -99,11 +108,13 @@ pub(crate) fn run(seed: u64, directory: &Path) -> Vec<String> {
                 keys: 4,
                 permanent: 6,
                 busy: 15,
+                moves: 60,
             };
             world.down = !much && world.rng.u32(0..6) == 0;
         }
         live(seed, directory, &world, life + 1 == lives);
         let mut world = lock(&world);
+        world.tell(|| "the gateway is killed".to_owned());
         world.killed();
         let found = no_older_content(directory, &mut versions);
         world.wrong.extend(found);
@@ -204,7 +215,9 @@ async fn pass(world: &Shared, journal: &Journal, clock: Clock, wait: Duration) {
                 body: Body::parse(body.clone().into_bytes()).expect("a webhook"),
             };
             journal.append(delivery, ()).await.expect("a row");
-            lock(world).acknowledged.push(body);
+            let mut world = lock(world);
+            world.tell(|| format!("is answered 200: {body}"));
+            world.acknowledged.push(body);
         }
         let now = clock.now();
         let next = next.filter(|at| *at < until).unwrap_or(until);
@@ -231,7 +244,7 @@ async fn quiet(directory: &Path, world: &Shared, clock: Clock) {
         if !settled {
             continue;
         }
-        let since = *since.get_or_insert(clock.now());
+        let since = *since.get_or_insert_with(|| clock.now());
         let open: i64 = reader
             .query_row(
                 "SELECT (SELECT count(*) FROM freshness WHERE state IN ('waiting', 'retrying'))

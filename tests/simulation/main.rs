@@ -2,7 +2,8 @@
 //! real SQLite file. What must hold for every seed is in `life.rs`, what happens in `world.rs`.
 //!
 //! `SIMULATION_SEEDS=10000 cargo test --release --locked --test simulation` runs that many;
-//! `SIMULATION_SEED=1234 cargo test --locked --test simulation` runs the one that failed.
+//! `SIMULATION_SEED=1234 cargo test --locked --test simulation` runs the one that failed; with
+//! `SIMULATION_TOLD=1` before it and `-- --nocapture` behind, everything that happens is printed.
 
 mod life;
 mod world;

@@ -71,6 +71,8 @@ pub(crate) struct Faults {
     pub(crate) keys: u32,
     pub(crate) permanent: u32,
     pub(crate) busy: u32,
+    /// Of the pages that another follows: the list moves before that is asked for.
+    pub(crate) moves: u32,
 }
 
 /// Everything.
@@ -78,6 +80,8 @@ pub(crate) struct Faults {
 pub(crate) struct World {
     pub(crate) rng: Rng,
     pub(crate) now: UnixMs,
+    /// Whether everything that happens is printed.
+    pub(crate) told: bool,
     pub(crate) links: Vec<Link>,
     pub(crate) faults: Faults,
     /// Whether it is there at all.
@@ -98,6 +102,8 @@ pub(crate) struct World {
     in_flight: Vec<String>,
     shut_until: UnixMs,
     held_up: String,
+    /// Listings that are read from what their list was when they began.
+    begun: BTreeMap<(String, String), Vec<String>>,
     keys_refused_until: UnixMs,
     keys_refused_at: Option<UnixMs>,
     made: u64,
@@ -108,6 +114,7 @@ impl World {
         let mut world = Self {
             rng: Rng::with_seed(seed),
             now,
+            told: std::env::var_os("SIMULATION_TOLD").is_some(),
             links: Vec::new(),
             faults: Faults::default(),
             down: false,
@@ -121,6 +128,7 @@ impl World {
             in_flight: Vec::new(),
             shut_until: UnixMs(0),
             held_up: String::new(),
+            begun: BTreeMap::new(),
             keys_refused_until: UnixMs(0),
             keys_refused_at: None,
             made: 0,
@@ -143,6 +151,13 @@ impl World {
         format!("{:08x}-0000-4000-8000-{:012x}", self.rng.u32(..), self.made)
     }
 
+    /// Prints what happens, for whoever looks at one seed.
+    pub(crate) fn tell(&self, what: impl FnOnce() -> String) {
+        if self.told {
+            eprintln!("{} {}", self.now, what());
+        }
+    }
+
     fn chance(&mut self, thousandths: u32) -> bool {
         self.rng.u32(0..1000) < thousandths
     }
@@ -159,7 +174,7 @@ impl World {
             30..=44 if alive => self.objects_change(link),
             45..=56 if alive => self.objects_go(link),
             57..=63 if alive => self.link_needs_its_user(link),
-            64..=73 if alive => self.link_works(link),
+            64..=73 if alive => self.link_works_again(link),
             74..=75 if self.links.len() > 1 => self.link_goes(link),
             76..=78 if alive => self.object_returns(link),
             79..=84 => self.send(
@@ -258,7 +273,11 @@ impl World {
         }
     }
 
-    fn link_works(&mut self, link: usize) {
+    /// Whoever is asked for credentials gives them sooner or later; all data comes again then.
+    fn link_works_again(&mut self, link: usize) {
+        if self.links[link].status == Status::Valid {
+            return;
+        }
         self.links[link].status = Status::Valid;
         for (list, _, _) in LISTS {
             self.history(link, list);
@@ -277,19 +296,25 @@ impl World {
         self.announce(link, list, "historical_update", "{}", 120);
     }
 
+    /// Belvo repeats within minutes, so it does not say again that something is gone which has come back since.
     fn repeat(&mut self) {
-        if let Some(body) = self.rng.choice(&self.acknowledged).cloned() {
+        let Some(body) = self.rng.choice(&self.acknowledged).cloned() else {
+            return;
+        };
+        let lists = self.links.iter().map(|link| &link.lists["transactions"]);
+        let mut live = lists.flatten().map(|object| &object.id);
+        if !(body.contains("transactions_deleted") && live.any(|id| body.contains(id))) {
             self.send(body, 60);
         }
     }
 
-    /// Every link works again, and says so.
+    /// Every link that needed its user works again. Nobody else says anything: what was lost stays lost.
     pub(crate) fn all_is_well(&mut self) {
         self.faults = Faults::default();
         self.down = false;
         for link in 0..self.links.len() {
             if self.links[link].status != Status::Deleted {
-                self.link_works(link);
+                self.link_works_again(link);
             }
         }
     }
@@ -336,6 +361,7 @@ impl World {
         let at = self
             .now
             .plus(Duration::from_millis(self.rng.u64(0..=late * 1000)));
+        self.tell(|| format!("sends, to arrive at {at}: {body}"));
         let place = self.outbox.partition_point(|(other, _)| *other <= at);
         self.outbox.insert(place, (at, body));
     }
@@ -498,7 +524,26 @@ impl World {
             Status::TokenRequired => return Err((428, "token_required")),
             Status::Valid | Status::Deleted => {}
         }
-        self.page(request, parts[1])
+        let (link, list) = (link.id.clone(), parts[1].to_owned());
+        let page = self.page(request, &link, &list)?;
+        if self.chance(self.faults.moves) && page.windows(8).any(|part| part == b"https://") {
+            self.move_list(&link, &list);
+        }
+        Ok(page)
+    }
+
+    /// An object goes or comes while the list is being read.
+    fn move_list(&mut self, link: &str, list: &str) {
+        let Some(link) = self.links.iter().position(|known| known.id == link) else {
+            return;
+        };
+        let list = LISTS.iter().find(|(name, _, _)| *name == list);
+        let list = list.expect("a list of this world").0;
+        if list == "transactions" && self.rng.bool() {
+            self.objects_go(link);
+        } else {
+            self.objects_come(link, list);
+        }
     }
 
     fn by_id(&self, id: &str) -> Result<Vec<u8>, (u16, &'static str)> {
@@ -515,12 +560,17 @@ impl World {
         Err((404, "not_found"))
     }
 
-    fn page(&self, request: &Request, list: &str) -> Result<Vec<u8>, (u16, &'static str)> {
+    /// Some listings are read from the table as it is, page by page, and some from what it was when they began.
+    fn page(
+        &mut self,
+        request: &Request,
+        id: &str,
+        list: &str,
+    ) -> Result<Vec<u8>, (u16, &'static str)> {
         let value = |name: &str| {
             let found = request.query.iter().find(|(other, _)| *other == name);
             found.map(|(_, value)| value.clone())
         };
-        let id = value("link").ok_or((400, "required"))?;
         let link = self
             .links
             .iter()
@@ -530,7 +580,16 @@ impl World {
         let objects: Vec<_> = link.lists[list]
             .iter()
             .filter(|object| object.created.day() >= from)
+            .map(|object| object.body(&link.id))
             .collect();
+        let name = (link.id.clone(), list.to_owned());
+        if request.page == 1 {
+            self.begun.remove(&name);
+            if self.rng.u32(0..3) == 0 {
+                self.begun.insert(name.clone(), objects.clone());
+            }
+        }
+        let objects = self.begun.get(&name).unwrap_or(&objects);
         let size = value("page_size")
             .and_then(|size| size.parse().ok())
             .unwrap_or(100usize);
@@ -540,8 +599,7 @@ impl World {
         if page > 1 && first >= objects.len() {
             return Err((404, "not_found"));
         }
-        let shown = &objects[first..objects.len().min(first + size)];
-        let bodies: Vec<_> = shown.iter().map(|object| object.body(&link.id)).collect();
+        let bodies = &objects[first..objects.len().min(first + size)];
         let more = first + size < objects.len();
         let next = if more {
             "\"https://elsewhere.example/\""
