@@ -105,6 +105,8 @@ pub const PLAN_QUIET: Duration = Duration::from_millis(25);
 pub const DELIVERIES_REMEMBERED: usize = 512;
 /// Requests to Belvo's API under way at once.
 pub const FETCHES_AT_ONCE: usize = 2;
+/// Between two fetches of the same thing at least, however many webhooks ask for it meanwhile.
+pub const SAME_AGAIN: Duration = Duration::from_secs(1);
 /// Links whose last turn is remembered, so that none is served twice while another waits.
 pub const TURNS_REMEMBERED: usize = 4_096;
 /// Updated objects asked for one by one; more are read with their list.

@@ -89,12 +89,12 @@ fn belvos_try_of_the_url_may_come_without_the_header_but_not_with_a_wrong_one() 
 fn an_unknown_webhook_is_answered_200_kept_and_shown() {
     let place = Place::new();
     let gateway = place.start();
-    let payment = r#"{"webhook_id":"3b9a69f7-0f0a-455b-832d-49ad6fd4905c","webhook_type":"TRANSACTIONS","webhook_code":"STATUS_UPDATE","object_id":"d2e40773-19f6-48d1-93c3-3590ec0c74df","external_id":null,"data":{}}"#;
-    for body in [payment, "{}", r#"{"webhook_type":7,"webhook_code":null}"#] {
+    let newer = r#"{"webhook_id":"3b9a69f7-0f0a-455b-832d-49ad6fd4905c","webhook_type":"WEATHER","webhook_code":"SUNNY"}"#;
+    for body in [newer, "{}", r#"{"webhook_type":7,"webhook_code":null}"#] {
         assert_eq!(gateway.answers(body), 200, "{body}");
     }
     place.until("SELECT count(*) FROM inbox WHERE state = 'unknown'", 3);
-    assert!(text(&place.reads("events list", &[]).stdout).contains("STATUS_UPDATE"));
+    assert!(text(&place.reads("events list", &[]).stdout).contains("SUNNY"));
     assert!(text(&place.reads("status", &[]).stdout).contains("unknown          3"));
 }
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::thread;
 use std::time::Duration;
 
-use belvo_gateway::catalog::{RESOURCES, resource_named};
+use belvo_gateway::catalog::{RESOURCES, Shape, WEBHOOKS, resource_named};
 use belvo_gateway::standin::objects::Household;
 use belvo_gateway::standin::payloads::{Resource, historical_update, new_available};
 use belvo_gateway::standin::{Fault, Lists, StandIn, When};
@@ -19,17 +19,15 @@ const PATIENCE: Duration = Duration::from_secs(20);
 fn furnish(belvo: &StandIn, seed: u64) -> Household {
     let mut house = Household::new(seed, 3);
     let link = house.link().to_owned();
-    belvo.put(ACCOUNTS, &link, house.accounts());
-    belvo.put("/api/owners/", &link, house.owners());
-    belvo.put(TRANSACTIONS, &link, house.transactions(150));
-    belvo.put("/api/bills/", &link, house.bills(4));
-    belvo.put("/api/br/investments/", &link, house.investments());
-    belvo.put(
-        "/api/br/investment-transactions/",
-        &link,
-        house.investment_transactions(20),
-    );
-    belvo.put("/api/br/balances/", &link, house.balances());
+    for resource in Resource::ALL {
+        let count = match resource {
+            Resource::Transactions => 150,
+            Resource::InvestmentTransactions => 20,
+            _ => 4,
+        };
+        belvo.put(resource.path(), &link, house.objects(resource, count));
+    }
+    belvo.put_link(&house.link_record());
     house
 }
 
@@ -62,7 +60,7 @@ fn requests_for(belvo: &StandIn, path: &str) -> usize {
 }
 
 #[test]
-fn every_published_webhook_we_know_is_followed_to_its_rows() {
+fn every_published_webhook_is_followed_to_its_rows() {
     let belvo = belvo();
     let place = Place::new()
         .with_tls()
@@ -77,41 +75,54 @@ fn every_published_webhook_we_know_is_followed_to_its_rows() {
         .filter(|file| file.path().extension().is_some_and(|end| end == "json"))
         .enumerate()
     {
+        let name = file.path();
         let house = furnish(&belvo, seed as u64 + 100);
         let payload = std::fs::read_to_string(file.path()).expect("a payload");
-        let link = serde_json::from_str::<serde_json::Value>(&payload).expect("JSON")["link_id"]
-            .as_str()
-            .map(str::to_owned);
-        let payload = link.map_or_else(
-            || payload.clone(),
-            |link| payload.replace(&link, house.link()),
-        );
-        assert_eq!(gateway.answers(&payload), 200, "{:?}", file.path());
+        let parsed = serde_json::from_str::<serde_json::Value>(&payload).expect("JSON");
+        let payload = match parsed["link_id"].as_str() {
+            Some(link) => payload.replace(link, house.link()),
+            None => payload,
+        };
+        assert_eq!(gateway.answers(&payload), 200, "{name:?}");
         seq += 1;
         assert_eq!(
             place.value::<String>(&format!("SELECT body FROM journal WHERE seq = {seq}")),
             payload
         );
+        let state = if parsed["link_id"].is_string() {
+            "done"
+        } else {
+            "nothing-to-do"
+        };
         place.until(
-            &format!(
-                "SELECT count(*) FROM inbox WHERE seq = {seq} AND state IN ('done', 'unknown')"
-            ),
-            1,
+            &format!("SELECT state FROM inbox WHERE seq = {seq}"),
+            state.to_owned(),
         );
-        let resource: Option<String> =
-            place.value(&format!("SELECT resource FROM inbox WHERE seq = {seq}"));
-        if let Some(resource) = resource.as_deref().and_then(resource_named) {
-            assert_kept(&place, &belvo, resource.path, house.link());
+        place.until_fetched();
+        let action: String = place.value(&format!("SELECT action FROM events WHERE seq = {seq}"));
+        let listed: Vec<String> = place.column(&format!(
+            "SELECT resource FROM work WHERE link_id = '{}'",
+            house.link()
+        ));
+        for resource in listed.iter().filter_map(|name| resource_named(name)) {
+            if RESOURCES.contains(resource) && resource.shape == Shape::List && action == "fetch" {
+                assert_kept(&place, &belvo, resource.path, house.link());
+            }
         }
     }
-    assert!(seq >= RESOURCES.len(), "only {seq} payloads");
-    for resource in RESOURCES {
+    assert_eq!(seq, WEBHOOKS.len() as i64);
+    for resource in Resource::ALL {
         assert!(
-            place.value::<i64>(&format!("SELECT count(*) FROM {}", resource.name)) > 0,
-            "{}",
-            resource.name
+            place.value::<i64>(&format!("SELECT count(*) FROM {}", resource.name())) > 0,
+            "{resource:?}"
         );
     }
+    assert_eq!(
+        place.column::<String>(
+            "SELECT kind FROM attention WHERE kind NOT IN ('link-blocked', 'consent-expiring', 'consent-ended', 'consent-limited')"
+        ),
+        [""; 0]
+    );
 }
 
 #[test]
@@ -471,8 +482,8 @@ fn two_thousand_webhooks_sent_while_the_api_is_away_are_answered_kept_and_fetche
     belvo.restart().expect("the same port");
     place.until_fetched();
     for house in houses {
-        for resource in RESOURCES {
-            assert_kept(&place, &belvo, resource.path, house.link());
+        for resource in Resource::BANKING {
+            assert_kept(&place, &belvo, resource.path(), house.link());
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::retry::{self, Next, Pace};
 use crate::fetch::Class;
-use crate::limits::{ANSWER_BYTES_MAX, LONGEST_WAIT, NEW_OVERLAP, WHOLE_EVERY};
+use crate::limits::{ANSWER_BYTES_MAX, LONGEST_WAIT, NEW_OVERLAP, SAME_AGAIN, WHOLE_EVERY};
 use crate::system::clock::UnixMs;
 use crate::webhook::Seq;
 
@@ -209,7 +209,7 @@ impl Work {
         if !self.is_pending() {
             self.asked = seq;
             self.attempts = 0;
-            self.due_at = Some(now);
+            self.due_at = Some(self.again_at(now));
         } else if self.blocked_by.take().is_some() {
             self.attempts = 0;
             self.due_at = Some(now);
@@ -219,6 +219,13 @@ impl Work {
         }
         self.wanted = seq;
         self
+    }
+
+    /// When what was fetched a moment ago may be fetched again. A fetch in the future comes from a wrong clock.
+    fn again_at(&self, now: UnixMs) -> UnixMs {
+        let since = self.last_fetch.map(|fetch| fetch.finished_at);
+        let soon = now.plus(SAME_AGAIN);
+        since.map_or(now, |at| at.plus(SAME_AGAIN).clamp(now, soon))
     }
 
     /// An operator, or a link that works again, asks for what is pending at once.
@@ -263,7 +270,7 @@ impl Work {
                 self.sweep = false;
             }
         }
-        self.due_at = self.is_pending().then_some(now);
+        self.due_at = self.is_pending().then_some(self.again_at(now));
         if self.is_pending() {
             self.asked = Seq(met.0 + 1).max(self.asked).min(self.wanted);
         }
@@ -366,6 +373,15 @@ mod tests {
             .fetched(Seq(5), fetch(NOW), NOW);
         assert!(work.is_due(NOW));
         assert_eq!((work.asked, work.wanted), (Seq(6), Seq(9)));
+    }
+
+    #[test]
+    fn a_wish_soon_after_a_fetch_waits_a_moment_and_a_later_one_does_not() {
+        let work = new().fetched(Seq(5), fetch(NOW), NOW);
+        let soon = work.clone().wished(Seq(6), false, NOW);
+        assert!(!soon.is_due(NOW) && soon.is_due(NOW.plus(SAME_AGAIN)));
+        let later = NOW.plus(SAME_AGAIN * 2);
+        assert!(work.wished(Seq(6), false, later).is_due(later));
     }
 
     #[test]
@@ -474,7 +490,7 @@ mod tests {
             ..fetch(NOW)
         };
         let work = work.fetched(Seq(6), new, NOW);
-        assert!(work.is_due(NOW));
+        assert!(work.is_due(NOW.plus(SAME_AGAIN)));
         assert_eq!(work.extent(NOW), Extent::Whole);
     }
 

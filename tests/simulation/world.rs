@@ -356,8 +356,9 @@ impl World {
         self.send(body, late);
     }
 
-    /// It arrives within so many seconds, maybe after others that were sent later.
+    /// It arrives within so many seconds, maybe after others that were sent later; often at once.
     fn send(&mut self, body: String, late: u64) {
+        let late = if self.rng.bool() { 1 } else { late };
         let at = self
             .now
             .plus(Duration::from_millis(self.rng.u64(0..=late * 1000)));
