@@ -136,6 +136,8 @@ pub const THROTTLED_WAIT_MAX: Duration = Duration::from_secs(15 * 60);
 pub const LONGEST_WAIT: Duration = Duration::from_secs(35 * 24 * 3600);
 /// First pause after the API's edge throttled us, when it names none (docs/belvo.md, Errors: over 80 requests in 30 s).
 pub const THROTTLED_WAIT: Duration = Duration::from_secs(30);
+/// Between two tries while the API as a whole is away.
+pub const OUTAGE_WAIT: Duration = Duration::from_secs(60);
 /// Between two tries while the API refuses our keys.
 pub const CREDENTIALS_WAIT: Duration = Duration::from_secs(15 * 60);
 /// Between two looks at whether the files of the keys have changed: two calls of the system, and refused keys that were

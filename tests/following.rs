@@ -4,12 +4,13 @@
 use std::time::{Duration, Instant};
 
 use belvo_gateway::catalog::RESOURCES;
+use belvo_gateway::fetch::{CODES, Class};
 use belvo_gateway::standin::objects::{Household, institutions};
 use belvo_gateway::standin::payloads::{
     Resource, consent_event, historical_update, link_event, new_available, transactions_deleted,
     transactions_updated,
 };
-use belvo_gateway::standin::{Fault, StandIn, When};
+use belvo_gateway::standin::{ERRORS, Fault, StandIn, When};
 use serde_json::Value;
 
 use crate::vocabulary::{LINK, Place, belvo};
@@ -796,6 +797,57 @@ fn everything_pauses(fault: Fault, class: &str) {
         .collect();
     let paused = came[1] - came[0];
     assert!(paused >= Duration::from_millis(29_900), "{paused:?}");
+}
+
+#[test]
+fn every_error_belvo_documents_has_its_class_and_its_sentence() {
+    let belvo = belvo();
+    let place = Place::new().fetching_from(&belvo);
+    let gateway = place.start();
+    let (keys, others): (Vec<_>, Vec<_>) = ERRORS.iter().copied().partition(|(_, code)| {
+        let known = CODES.iter().find(|known| known.code == *code);
+        known.is_some_and(|known| known.class == Class::Credentials)
+    });
+    // Those about the keys last: they stop everything.
+    for (seed, (status, code)) in (600..).zip(others.into_iter().chain(keys.into_iter().take(1))) {
+        let known = CODES
+            .iter()
+            .find(|known| known.code == code)
+            .unwrap_or_else(|| panic!("{code} is in no row of fetch::CODES"));
+        assert_eq!(known.status, status, "{code}");
+        let link = Household::new(seed, 1).link().to_owned();
+        belvo.fail(
+            When::path(OWNERS).link(&link).always(),
+            Fault::error(status, code),
+        );
+        gateway.answers(historical_update(Resource::Owners, &link, 1));
+        let work = format!("FROM work WHERE resource = 'owners' AND link_id = '{link}'");
+        place.until(
+            &format!("SELECT coalesce(error_class, '') {work}"),
+            known.class.name().to_owned(),
+        );
+        let error: String = place.value(&format!("SELECT last_error {work}"));
+        assert!(
+            error.contains(&format!("{status} {code}")) && error.ends_with(known.meaning),
+            "{error}"
+        );
+        let next_step = format!(
+            "SELECT next_step FROM attention WHERE subject = '{}'",
+            match known.class {
+                Class::Credentials => String::new(),
+                Class::Link => format!("link {link}"),
+                _ => format!("owners of link {link}"),
+            }
+        );
+        match known.class {
+            Class::Link => assert_ne!(place.value::<String>(&next_step), ""),
+            Class::Permanent | Class::Unsupported | Class::Parked | Class::Credentials => {
+                assert_eq!(place.value::<String>(&next_step), known.next_step);
+            }
+            // The others are tried again first; a simulation waits for their problems.
+            _ => assert_eq!(place.column::<String>(&next_step), [""; 0]),
+        }
+    }
 }
 
 #[test]

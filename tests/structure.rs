@@ -238,6 +238,7 @@ const PURE: &[&str] = &[
     "drain/links.rs",
     "drain/consents.rs",
     "drain/trouble.rs",
+    "drain/outage.rs",
     "fetch/page.rs",
     "fetch/record.rs",
     "fetch/error.rs",

@@ -15,7 +15,8 @@ use belvo_gateway::catalog::{
 };
 use belvo_gateway::database::{StateDirectory, open_writer};
 use belvo_gateway::drain::plan::{Action, Planned, plan};
-use belvo_gateway::fetch::{self, Api, Client, Keys, List, Request, Target};
+use belvo_gateway::fetch::{self, Api, CODES, Client, Keys, List, Request, Target};
+use belvo_gateway::standin::ERRORS;
 use belvo_gateway::store::VIEWS;
 use belvo_gateway::system::secret::Secret;
 use belvo_gateway::webhook::{Envelope, Seq};
@@ -133,6 +134,23 @@ fn a_row_leads_to_the_resource_of_its_type() {
         };
         assert_eq!(resource.kind, kind, "{} {}", row.kind, row.code);
     }
+}
+
+#[test]
+fn every_error_code_that_belvo_documents_has_a_row() {
+    let rows: BTreeSet<_> = CODES
+        .iter()
+        .map(|known| (known.status, known.code))
+        .collect();
+    let documented: BTreeSet<_> = ERRORS
+        .iter()
+        .copied()
+        .filter(|(_, code)| !code.is_empty())
+        .collect();
+    assert_eq!(
+        rows, documented,
+        "fetch::CODES (left), the stand-in's (right)"
+    );
 }
 
 // README.md.

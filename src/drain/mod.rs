@@ -20,6 +20,7 @@ pub mod consents;
 pub mod job;
 pub mod links;
 mod listing;
+mod outage;
 pub mod plan;
 pub mod planner;
 pub mod repeats;
@@ -41,7 +42,9 @@ use tracing::{error, info, warn};
 use crate::catalog::{self, CONSENTS, LINKS, RESOURCES, Shape};
 use crate::database::{Reader, WriteError, open_reader};
 use crate::fetch::{Api, Cause, Class, Error};
-use crate::limits::{FETCHES_AT_ONCE, FILE_FAILED_WAIT, FILE_FAILED_WAIT_MAX, LONGEST_WAIT};
+use crate::limits::{
+    FETCHES_AT_ONCE, FILE_FAILED_WAIT, FILE_FAILED_WAIT_MAX, LONGEST_WAIT, OUTAGE_WAIT,
+};
 use crate::store::problems::{Change, Kind};
 use crate::store::{self, Current, Settled, Store, Times};
 use crate::system::clock::{Clock, UnixMs};
@@ -50,6 +53,7 @@ use crate::webhook::Seq;
 
 use budget::Budget;
 use job::{Done, Failed, Job};
+use outage::Outage;
 use planner::Planner;
 use retry::Pace;
 use turns::Turns;
@@ -89,6 +93,8 @@ pub struct Drain<A> {
     look_at: Option<Instant>,
     /// How the edge has treated us lately.
     edge: Edge,
+    /// Whether the API is there at all.
+    outage: Outage,
     /// Whether it is written down that there are keys, or none.
     keys_said: bool,
     /// Until an answer proves them right, one request at a time goes out with our keys.
@@ -141,6 +147,7 @@ impl<A: Api> Drain<A> {
             under_way: HashMap::new(),
             turns: Turns::default(),
             edge: Edge::default(),
+            outage: Outage::default(),
             keys_said: false,
             keys_proven: false,
             file_failed: 0,
@@ -281,7 +288,8 @@ impl<A: Api> Drain<A> {
     }
 
     fn slots(&self) -> usize {
-        let at_once = if self.keys_proven { FETCHES_AT_ONCE } else { 1 };
+        let sure = self.keys_proven && !self.outage.is_on();
+        let at_once = if sure { FETCHES_AT_ONCE } else { 1 };
         at_once.saturating_sub(self.under_way.len())
     }
 
@@ -335,6 +343,7 @@ impl<A: Api> Drain<A> {
             Ok(done) => {
                 self.keys_proven = true;
                 self.file_failed = 0;
+                self.outage.over();
                 self.edge = Edge {
                     pauses: 0,
                     others_pass: true,
@@ -362,7 +371,14 @@ impl<A: Api> Drain<A> {
         } = under_way;
         let class = error.class();
         log_failed(&key, &error);
+        self.outage.failed(&key.link_id, &error);
+        if self.outage.is_on() {
+            self.budget.pause(OUTAGE_WAIT);
+            self.look_now();
+        }
+        let lasting_outage = self.outage.lasts();
         let pace = Pace {
+            outage: self.outage.is_on(),
             after: error.retry_after,
             now: self.clock.now(),
             spread: fastrand::f64(),
@@ -391,7 +407,7 @@ impl<A: Api> Drain<A> {
                 _ => current.link.clone(),
             };
             let mut problems = trouble::over(&error);
-            problems.extend(trouble::problem(&work, &error).map(Change::Open));
+            problems.extend(trouble::problem(&work, &error, lasting_outage).map(Change::Open));
             Settled {
                 link,
                 problems,

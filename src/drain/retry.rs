@@ -31,6 +31,8 @@ pub struct Pace {
     /// Whether the edge has let other requests pass between the last failure and this one, which was likewise: then it is
     /// this request that it minds.
     pub others_pass: bool,
+    /// Whether the API as a whole is away: then everything waits, and this one no longer than the rest.
+    pub outage: bool,
 }
 
 /// Belvo's own retry rule: five tries, from three seconds, doubling (docs/belvo.md, Errors).
@@ -52,6 +54,7 @@ pub fn next(class: Class, attempts: u32, pace: &Pace) -> Next {
     let after = pace.after.unwrap_or_default().min(RETRY_AFTER_MAX);
     let throttled = || doubled(THROTTLED_WAIT.as_secs(), attempts.saturating_sub(1)).max(after);
     let wait = match class {
+        Class::Temporary | Class::Unexpected if pace.outage => return Next::Wait(Duration::ZERO),
         Class::Permanent | Class::Unsupported => return Next::Failed,
         Class::Unavailable if attempts >= FEW_TRIES => return Next::Failed,
         Class::Forbidden if attempts >= EDGE_TRIES && pace.others_pass => return Next::Failed,
@@ -112,6 +115,7 @@ mod tests {
         spread: 0.0,
         page_size: 1_000,
         others_pass: true,
+        outage: false,
     };
 
     fn seconds(class: Class, attempts: u32) -> u64 {
@@ -200,6 +204,16 @@ mod tests {
         assert_eq!(wait(Class::Throttled, 1), Next::Wait(THROTTLED_WAIT));
     }
 
+    #[test]
+    fn while_the_api_is_away_nothing_waits_for_itself() {
+        let away = Pace {
+            outage: true,
+            ..PACE
+        };
+        assert_eq!(next(Class::Temporary, 9, &away), Next::Wait(Duration::ZERO));
+        assert_eq!(next(Class::Permanent, 1, &away), Next::Failed);
+    }
+
     proptest! {
         #[test]
         fn no_wait_is_shorter_than_three_seconds_or_longer_than_the_longest(
@@ -212,6 +226,7 @@ mod tests {
                 spread: if spread.is_nan() { 0.0 } else { spread },
                 page_size: 1,
                 others_pass,
+                outage: false,
             };
             let class = Class::ALL[class];
             if let Next::Wait(wait) = next(class, attempts, &pace) {

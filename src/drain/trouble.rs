@@ -26,8 +26,9 @@ pub fn pause(error: &Error, pauses: u32) -> Option<Duration> {
     }
 }
 
-/// The problem that the last failure of this work opens, if it opens one.
-pub fn problem(work: &Work, error: &Error) -> Option<Problem> {
+/// The problem that the last failure of this work opens, if it opens one; while the API as a whole is away for longer than
+/// a moment, that is the problem.
+pub fn problem(work: &Work, error: &Error, outage: bool) -> Option<Problem> {
     let subject = subject(&work.key);
     let blocked = work.blocked_by == Some(Block::Failed);
     let (kind, subject) = match (error.class(), &error.cause) {
@@ -37,12 +38,16 @@ pub fn problem(work: &Work, error: &Error) -> Option<Problem> {
         (Class::Unsupported, _) => (Kind::ResourceUnsupported, subject),
         (Class::Permanent | Class::Parked, _) => (Kind::FetchFailed, subject),
         _ if blocked => (Kind::FetchFailed, subject),
+        _ if outage => (Kind::ApiUnreachable, String::new()),
         _ if work.attempts < WORTH_KNOWING => return None,
         (_, Cause::Network(_) | Cause::Timeout) => (Kind::ApiUnreachable, String::new()),
         _ => (Kind::FetchDelayed, subject),
     };
-    let next_step = match kind {
-        Kind::ApiUnreachable => {
+    let next_step = match (kind, &error.cause) {
+        (Kind::ApiUnreachable, Cause::Status { .. }) => {
+            "nothing: Belvo answers nobody, see its status page; it is tried again once a minute"
+        }
+        (Kind::ApiUnreachable, _) => {
             "see whether the box has a network, a name server and the right time, and whether base-url and ca-file are right; it is tried again meanwhile"
         }
         _ => error.next_step(),
@@ -60,9 +65,10 @@ pub fn problem(work: &Work, error: &Error) -> Option<Problem> {
 /// The problems that an answer ends although it is a refusal: whoever refuses one request is there, and whoever knows
 /// whose request it is knows our keys.
 pub fn over(error: &Error) -> Vec<Change> {
-    let Cause::Status { .. } = error.cause else {
-        return Vec::new();
-    };
+    match error.cause {
+        Cause::Status { status, .. } if status < 500 => {}
+        _ => return Vec::new(),
+    }
     let mut changes = vec![Change::Close(Kind::ApiUnreachable, String::new())];
     if proves_the_keys(error) {
         changes.push(Change::Close(Kind::ApiKeysRefused, String::new()));
@@ -121,7 +127,7 @@ mod tests {
             attempts,
             ..Work::new(Wish { key, whole: true }, Seq(1), UnixMs(0))
         };
-        problem(&work, error).map(|problem| problem.kind)
+        problem(&work, error, false).map(|problem| problem.kind)
     }
 
     #[test]
@@ -143,7 +149,7 @@ mod tests {
     fn a_refusal_of_one_request_ends_what_was_said_about_all_of_them() {
         let code = Some("invalid_link".to_owned());
         let refused = error(Cause::Status { status: 400, code });
-        assert_eq!((over(&refused).len(), over(&status(503)).len()), (2, 1));
+        assert_eq!((over(&refused).len(), over(&status(503)).len()), (2, 0));
         assert_eq!(over(&error(Cause::Timeout)).len(), 0);
         assert!(proves_the_keys(&refused) && !proves_the_keys(&status(403)));
     }

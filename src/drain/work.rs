@@ -295,7 +295,9 @@ impl Work {
             others_pass: pace.others_pass && likewise == Some(class.name()),
             ..pace
         };
-        self.attempts = self.attempts.saturating_add(1);
+        if !pace.outage {
+            self.attempts = self.attempts.saturating_add(1);
+        }
         self.last_failure = Some(failure);
         if class == Class::Timeout {
             self.page_size = Some((pace.page_size / 4).max(1));
@@ -324,6 +326,7 @@ mod tests {
         spread: 0.0,
         page_size: 1_000,
         others_pass: false,
+        outage: false,
     };
 
     fn new() -> Work {
@@ -371,7 +374,7 @@ mod tests {
         let work = new()
             .wished(Seq(9), false, NOW)
             .fetched(Seq(5), fetch(NOW), NOW);
-        assert!(work.is_due(NOW));
+        assert!(work.is_due(NOW.plus(SAME_AGAIN)));
         assert_eq!((work.asked, work.wanted), (Seq(6), Seq(9)));
     }
 

@@ -6,6 +6,7 @@
 //! `SIMULATION_TOLD=1` before it and `-- --nocapture` behind, everything that happens is printed.
 
 mod life;
+mod outage;
 mod world;
 
 use std::path::{Path, PathBuf};
