@@ -81,6 +81,10 @@ pub const WRITER_FAILING_GAP: Duration = Duration::from_secs(30);
 pub const REOPEN_PAUSE: Duration = Duration::from_millis(250);
 /// How long the writer waits for SQLite's locks, which only an admin's own program could hold.
 pub const WRITER_BUSY_WAIT: Duration = Duration::from_millis(500);
+/// Tries to empty the WAL while somebody reads an older state of the file; then whoever asked is told ...
+pub const TRUNCATE_TRIES_MAX: u32 = 20;
+/// ... and the pause between two of them, in which appends go on.
+pub const TRUNCATE_PAUSE: Duration = Duration::from_millis(100);
 /// How long a reader waits for SQLite's locks.
 pub const READER_BUSY_WAIT: Duration = Duration::from_secs(5);
 /// Stack of the writer's and the drain's thread.
@@ -149,6 +153,39 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 pub const FILE_FAILED_WAIT: Duration = Duration::from_secs(1);
 /// ... up to this.
 pub const FILE_FAILED_WAIT_MAX: Duration = Duration::from_secs(300);
+
+// The operator's acts.
+
+/// Commands that are served at once through the control socket; it is one person's.
+pub const CONTROL_CONNECTIONS_MAX: usize = 4;
+/// One order, a JSON line.
+pub const CONTROL_ORDER_BYTES_MAX: u64 = 16 * 1024;
+/// One report: [`REPORT_ROWS_MAX`] rows of a few hundred bytes.
+pub const CONTROL_REPORT_BYTES_MAX: u64 = 16 * 1024 * 1024;
+/// From the connection to the end of the order, and for the report to be taken.
+pub const CONTROL_WAIT: Duration = Duration::from_secs(5);
+/// One act. A reconcile waits for the budget, which may pause for a quarter of an hour several times.
+pub const ACT_WAIT: Duration = Duration::from_secs(2 * 3600);
+/// Rows of work or marked lists in a report; more are counted.
+pub const REPORT_ROWS_MAX: usize = 20_000;
+/// Rows of work moved in one transaction, so that an append waits for few of them.
+pub const ORDER_ROWS_MAX: usize = 200;
+/// Rows that are erased in one transaction, so that an append waits for few of them.
+pub const ERASE_ROWS_MAX: u32 = 200;
+/// Pages of the list of all links, of 1,000 at best; they are held in memory.
+pub const LINK_PAGES_MAX: u32 = 100;
+/// Belvo collects for a while after it got through to the institution: only a fetch that began this much later is sure to
+/// have seen it.
+pub const COLLECTED_WAIT: Duration = Duration::from_secs(3600);
+/// A webhook follows the access it is about by hours at most: an absence is compared from this long before it began.
+pub const RECONCILE_MARGIN: Duration = Duration::from_secs(24 * 3600);
+/// The gateway notes that it runs at least this often: one page of flash each time.
+pub const ALIVE_EVERY: Duration = Duration::from_secs(5 * 60);
+/// Away for longer than this, the gateway may have missed webhooks: Belvo repeats a delivery for minutes only, and after a
+/// crash the last note is up to [`ALIVE_EVERY`] old.
+pub const AWAY_MAX: Duration = Duration::from_secs(10 * 60);
+/// Between two looks whether the clock has been set.
+pub const CLOCK_LOOK: Duration = Duration::from_secs(5);
 
 // The API client.
 

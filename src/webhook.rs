@@ -208,7 +208,8 @@ fn uuid(text: &str) -> Option<String> {
         .map(|id| id.hyphenated().to_string())
 }
 
-fn normal(id: String) -> String {
+/// An id of a link as it is kept, however it is written.
+pub fn normal(id: String) -> String {
     uuid(&id).unwrap_or(id)
 }
 

@@ -6,12 +6,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 use super::{StateDirectory, Views, WriteError, open_writer, pragma_text};
-use crate::limits::REOPEN_PAUSE;
+use crate::limits::{REOPEN_PAUSE, WRITER_BUSY_WAIT};
 
 /// Whether a commit waits for the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -161,6 +161,29 @@ impl WriteConnection {
         });
         self.wal_pages.store(0, Ordering::Relaxed);
         self.drop_after(copied.map_err(WriteError::from))
+    }
+
+    /// Copies the whole WAL into the file and empties it, and says whether readers allowed it. It does not wait for them:
+    /// appends would wait with it.
+    ///
+    /// # Errors
+    /// When the storage failed.
+    pub(super) fn truncate(&mut self) -> Result<bool, WriteError> {
+        self.open()?;
+        let truncated =
+            self.connection
+                .as_ref()
+                .map_or(Ok(false), |connection| -> rusqlite::Result<bool> {
+                    connection.busy_timeout(Duration::ZERO)?;
+                    let truncated =
+                        connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| {
+                            Ok(row.get::<_, i64>(0)? == 0)
+                        });
+                    connection.busy_timeout(WRITER_BUSY_WAIT)?;
+                    truncated
+                });
+        self.wal_pages.store(0, Ordering::Relaxed);
+        self.drop_after(truncated.map_err(WriteError::from))
     }
 
     /// A connection that failed once is not used again.

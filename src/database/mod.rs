@@ -182,6 +182,11 @@ impl StateDirectory {
         }
     }
 
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The file in it.
     pub fn file(&self) -> PathBuf {
         self.path.join(FILE_NAME)
@@ -209,6 +214,8 @@ pub fn open_writer(directory: &StateDirectory, views: Views) -> Result<Connectio
         ("journal_mode", "WAL", "wal"),
         ("synchronous", "FULL", "2"),
         ("foreign_keys", "ON", "1"),
+        // What is deleted is overwritten with zeros at once: what `erase` removes must not be readable in free space.
+        ("secure_delete", "ON", "1"),
     ] {
         connection
             .pragma_update(None, pragma, value)

@@ -22,7 +22,8 @@ use super::connection::{Durability, Ended, Ran, WriteConnection};
 use super::{StateDirectory, Views, next_step};
 use crate::limits::{
     APPENDS_PER_COMMIT_MAX, APPENDS_QUEUED_MAX, CHANGES_QUEUED_MAX, GATHER_WAIT_MAX,
-    THREAD_STACK_BYTES, WAL_PAGES_IDLE_MAX, WAL_PAGES_MAX, WRITER_FAILING_GAP, WRITER_FAILING_MAX,
+    THREAD_STACK_BYTES, TRUNCATE_PAUSE, TRUNCATE_TRIES_MAX, WAL_PAGES_IDLE_MAX, WAL_PAGES_MAX,
+    WRITER_FAILING_GAP, WRITER_FAILING_MAX,
 };
 
 /// A value that came out of a transaction whose commit has returned.
@@ -103,6 +104,7 @@ struct Shared {
 struct Queues {
     appends: VecDeque<Box<dyn Job>>,
     changes: VecDeque<Box<dyn Job>>,
+    truncations: VecDeque<oneshot::Sender<Result<bool, WriteError>>>,
     closed: bool,
     ended: bool,
 }
@@ -120,11 +122,13 @@ impl std::fmt::Debug for Queues {
 
 /// One piece of work, in two steps: run inside a transaction, then told how the commit went.
 trait Job: Send {
+    fn durability(&self) -> Durability;
     fn run(&mut self, transaction: &Transaction<'_>) -> Ran;
     fn finish(self: Box<Self>, committed: &Result<Ended, WriteError>);
 }
 
 struct Task<F, T> {
+    durability: Durability,
     work: Option<F>,
     value: Option<rusqlite::Result<T>>,
     reply: oneshot::Sender<Result<Committed<T>, WriteError>>,
@@ -135,6 +139,10 @@ where
     F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send,
     T: Send,
 {
+    fn durability(&self) -> Durability {
+        self.durability
+    }
+
     fn run(&mut self, transaction: &Transaction<'_>) -> Ran {
         let Some(work) = self.work.take() else {
             return Ran::Well;
@@ -237,7 +245,7 @@ impl Writer {
         F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
         T: Send + 'static,
     {
-        let (job, answer) = task(work);
+        let (job, answer) = task(work, Durability::Synced);
         {
             let mut queues = self.shared.lock();
             if queues.closed || queues.ended {
@@ -262,7 +270,27 @@ impl Writer {
         F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
         T: Send + 'static,
     {
-        let (job, answer) = task(work);
+        self.queue(work, Durability::Relaxed).await
+    }
+
+    /// The same, and waits until it was synced: for what an operator was told is done.
+    ///
+    /// # Errors
+    /// When the transaction failed, or the writer has ended.
+    pub async fn change_synced<F, T>(&self, work: F) -> Result<T, WriteError>
+    where
+        F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        self.queue(work, Durability::Synced).await
+    }
+
+    async fn queue<F, T>(&self, work: F, durability: Durability) -> Result<T, WriteError>
+    where
+        F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
+        T: Send + 'static,
+    {
+        let (job, answer) = task(work, durability);
         let mut job = Some(job);
         loop {
             let room = self.shared.room.notified();
@@ -283,6 +311,30 @@ impl Writer {
             .await
             .unwrap_or(Err(WriteError::Ended))
             .map(|committed| committed.value)
+    }
+
+    /// Copies the whole WAL into the file and empties it, so that no older version of a page is left in it. Says whether
+    /// it could: a reader that looks at an older state keeps it from that for as long as it looks.
+    ///
+    /// # Errors
+    /// When the storage failed, or the writer has ended.
+    pub async fn truncate_wal(&self) -> Result<bool, WriteError> {
+        for _ in 0..TRUNCATE_TRIES_MAX {
+            let (reply, answer) = oneshot::channel();
+            {
+                let mut queues = self.shared.lock();
+                if queues.ended {
+                    return Err(WriteError::Ended);
+                }
+                queues.truncations.push_back(reply);
+            }
+            self.shared.work.notify_one();
+            if answer.await.unwrap_or(Err(WriteError::Ended))? {
+                return Ok(true);
+            }
+            tokio::time::sleep(TRUNCATE_PAUSE).await;
+        }
+        Ok(false)
     }
 
     /// Passes through the thread without writing anything: proof that it is alive.
@@ -307,7 +359,7 @@ impl Writer {
 
 type Reply<T> = oneshot::Receiver<Result<Committed<T>, WriteError>>;
 
-fn task<F, T>(work: F) -> (Box<dyn Job>, Reply<T>)
+fn task<F, T>(work: F, durability: Durability) -> (Box<dyn Job>, Reply<T>)
 where
     F: FnOnce(&Transaction<'_>) -> rusqlite::Result<T> + Send + 'static,
     T: Send + 'static,
@@ -315,6 +367,7 @@ where
     let (reply, answer) = oneshot::channel();
     (
         Box::new(Task {
+            durability,
             work: Some(work),
             value: None,
             reply,
@@ -339,6 +392,7 @@ impl Drop for EndGuard {
         queues.ended = true;
         queues.appends.clear();
         queues.changes.clear();
+        queues.truncations.clear();
         drop(queues);
         self.0.room.notify_waiters();
     }
@@ -378,6 +432,7 @@ impl std::fmt::Debug for Thread {
 enum Turn {
     Appends(Vec<Box<dyn Job>>),
     Change(Box<dyn Job>),
+    Truncate(oneshot::Sender<Result<bool, WriteError>>),
     Idle,
     Closed,
 }
@@ -398,7 +453,15 @@ impl Thread {
                 Turn::Change(job) => {
                     change_next = false;
                     self.shared.room.notify_waiters();
-                    self.commit(vec![job], Durability::Relaxed)
+                    let durability = job.durability();
+                    self.commit(vec![job], durability)
+                }
+                Turn::Truncate(reply) => {
+                    let outcome = self.connection.truncate();
+                    let proves = outcome.clone();
+                    // Nobody waits any more when the act was given up.
+                    drop(reply.send(outcome));
+                    proves
                 }
             };
             match outcome {
@@ -453,6 +516,9 @@ impl Thread {
             }
             if let Some(job) = queues.changes.pop_front() {
                 return Turn::Change(job);
+            }
+            if let Some(reply) = queues.truncations.pop_front() {
+                return Turn::Truncate(reply);
             }
             if queues.closed {
                 return Turn::Closed;
@@ -577,6 +643,26 @@ mod tests {
             Err(WriteError::Refused(_))
         ));
         assert_eq!(count(&writer).await, 0);
+    }
+
+    #[tokio::test]
+    async fn the_wal_is_emptied_unless_a_reader_needs_it() {
+        let (place, writer, _end) = writer();
+        writer.append(insert(1)).await.expect("a row");
+        let wal = place.path().join("gateway.db-wal");
+        let bytes = || std::fs::metadata(&wal).expect("a WAL").len();
+        assert!(bytes() > 0);
+        assert!(writer.truncate_wal().await.expect("a checkpoint"));
+        assert_eq!(bytes(), 0);
+        let reader = Connection::open(place.path().join(super::super::FILE_NAME)).expect("a file");
+        reader
+            .execute_batch("BEGIN; SELECT count(*) FROM t")
+            .expect("a look");
+        writer.append(insert(2)).await.expect("a row");
+        assert!(!writer.truncate_wal().await.expect("a checkpoint"));
+        drop(reader);
+        assert!(writer.truncate_wal().await.expect("a checkpoint"));
+        assert_eq!(bytes(), 0);
     }
 
     #[tokio::test]

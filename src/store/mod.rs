@@ -1,10 +1,13 @@
 //! The tables beside the journal: what was planned, what is to be fetched, the objects by resource and id, links and
 //! consents, problems and refusals. Each change is one short transaction on the writer's thread. Never knows why it was called.
 
+pub mod alive;
 pub mod consents;
+pub mod erasing;
 pub mod inbox;
 pub mod links;
 pub mod objects;
+pub mod orders;
 pub mod planning;
 pub mod problems;
 pub mod refusals;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
+use super::erasing::is_erased;
 use crate::database::Reader;
 use crate::system::clock::UnixMs;
 use crate::webhook::Seq;
@@ -108,14 +109,6 @@ pub(super) fn put(
     Ok(tally)
 }
 
-fn is_erased(transaction: &Transaction<'_>, link_id: &str) -> rusqlite::Result<bool> {
-    transaction
-        .prepare_cached(
-            "SELECT EXISTS (SELECT 1 FROM links WHERE link_id = ?1 AND status = 'erased')",
-        )?
-        .query_row([link_id], |row| row.get(0))
-}
-
 fn kept(transaction: &Transaction<'_>, record: &Record) -> rusqlite::Result<Option<Kept>> {
     transaction
         .prepare_cached(
@@ -153,7 +146,8 @@ fn write(transaction: &Transaction<'_>, record: &Record, now: UnixMs) -> rusqlit
         .map(drop)
 }
 
-/// Marks objects as deleted by the webhook `seq`, also those that were never seen. Doing it twice changes nothing.
+/// Marks objects as deleted by the webhook `seq`, also those that were never seen. Doing it twice changes nothing. Of an
+/// erased link nothing is kept.
 pub(super) fn bury<'a>(
     transaction: &Transaction<'_>,
     resource: &str,
@@ -162,6 +156,9 @@ pub(super) fn bury<'a>(
     seq: Seq,
     now: UnixMs,
 ) -> rusqlite::Result<()> {
+    if is_erased(transaction, link_id)? {
+        return Ok(());
+    }
     let mut bury = transaction.prepare_cached(
         "INSERT INTO objects (resource, id, link_id, first_seen_at, last_changed_at, seq, deleted_at, deleted_by)
          VALUES (?1, ?2, ?3, ?4, ?4, ?5, ?4, ?5)

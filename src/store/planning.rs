@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
-use super::{consents, links, objects, problems, work};
+use super::{alive, consents, erasing, links, objects, problems, work};
 use crate::catalog::{CONSENTS, LINKS};
 use crate::database::Reader;
 use crate::drain;
@@ -25,6 +25,10 @@ pub(super) fn apply(
 ) -> rusqlite::Result<()> {
     let mut wished = Wished::default();
     for event in planned {
+        if is_of_erased(transaction, event)? {
+            put_erased(transaction, event)?;
+            continue;
+        }
         put_event(transaction, event)?;
         for wish in &event.wishes {
             wished.add(wish.clone(), event.seq);
@@ -48,6 +52,7 @@ pub(super) fn apply(
         problems::apply(transaction, &[over], now)?;
     }
     problems::expire(transaction, now)?;
+    alive::note(transaction, now)?;
     let newest = planned
         .iter()
         .map(|event| event.seq)
@@ -190,6 +195,38 @@ pub fn unknown_after(reader: &Reader, from: Seq, limit: u32) -> rusqlite::Result
         )?
         .query_map(params![from.0, limit], |row| row.get(0).map(Seq))?
         .collect()
+}
+
+/// Whether it is about a link that was erased here, or was erased itself before it was planned.
+fn is_of_erased(transaction: &Transaction<'_>, event: &Planned) -> rusqlite::Result<bool> {
+    if let Some(link_id) = &event.envelope.link_id
+        && erasing::is_erased(transaction, link_id)?
+    {
+        return Ok(true);
+    }
+    let before: Option<String> = transaction
+        .prepare_cached("SELECT action FROM events WHERE seq = ?1")?
+        .query_row([event.seq.0], |row| row.get(0))
+        .optional()?;
+    Ok(before.as_deref() == Some("erased"))
+}
+
+/// A late webhook does not bring a person back: that there was one stays, what it said does not.
+fn put_erased(transaction: &Transaction<'_>, event: &Planned) -> rusqlite::Result<()> {
+    erasing::empty(transaction, &[event.seq])?;
+    transaction
+        .prepare_cached(
+            "INSERT INTO events (seq, type, code, process_type, action) VALUES (?1, ?2, ?3, ?4, 'erased')
+             ON CONFLICT (seq) DO UPDATE
+             SET webhook_id = NULL, link_id = NULL, external_id = NULL, request_id = NULL, action = 'erased', resource = NULL",
+        )?
+        .execute(params![
+            event.seq.0,
+            event.envelope.kind,
+            event.envelope.code,
+            event.envelope.process_type
+        ])
+        .map(drop)
 }
 
 fn put_event(transaction: &Transaction<'_>, event: &Planned) -> rusqlite::Result<()> {

@@ -29,6 +29,61 @@ pub fn load(connection: &Connection, key: &Key) -> rusqlite::Result<Option<Work>
         .optional()
 }
 
+/// Which work an operator means; what is not given does not narrow it.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// What this webhook asked for.
+    pub event: Option<Seq>,
+    /// Of this link.
+    pub link_id: Option<String>,
+    /// Of this resource.
+    pub resource: Option<String>,
+    /// Whose last failure is of this class.
+    pub class: Option<String>,
+    /// Also what is not pending.
+    pub fetched: bool,
+}
+
+/// The work that is meant, oldest wish first, `limit` at most, each with the status of its link; nothing of an erased one,
+/// and of a deleted one, which has nothing new, only what is pending.
+///
+/// # Errors
+/// When SQLite cannot read.
+pub fn selected(
+    connection: &Connection,
+    selection: &Selection,
+    limit: usize,
+) -> rusqlite::Result<Vec<(Work, Option<String>)>> {
+    let sql = format!(
+        "SELECT {COLUMNS}, (SELECT status FROM links WHERE links.link_id = work.link_id) AS link_status FROM work
+          WHERE (?1 OR wanted > fetched)
+            AND (?2 IS NULL OR link_id = ?2)
+            AND (?3 IS NULL OR resource = ?3)
+            AND (?4 IS NULL OR error_class = ?4)
+            AND (?5 IS NULL OR EXISTS (
+                SELECT 1 FROM events
+                 WHERE events.seq = ?5 AND events.link_id = work.link_id
+                   AND (events.resource = work.resource OR events.resource IS NULL AND work.resource IN ('links', 'consents'))
+                   AND (wanted > fetched AND ?5 BETWEEN asked AND wanted OR ?1 AND wanted >= ?5)))
+            AND link_status IS NOT 'erased' AND (wanted > fetched OR link_status IS NOT 'deleted')
+          ORDER BY asked, link_id, resource, object_id LIMIT ?6"
+    );
+    connection
+        .prepare_cached(&sql)?
+        .query_map(
+            params![
+                selection.fetched,
+                selection.link_id,
+                selection.resource,
+                selection.class,
+                selection.event.map(|seq| seq.0),
+                limit as i64
+            ],
+            |row| Ok((work(row)?, row.get(22)?)),
+        )?
+        .collect()
+}
+
 /// The oldest wish of each link on these resources that is due at `now`, oldest first. A link's record comes before what
 /// was wished with it.
 ///
@@ -96,6 +151,13 @@ pub(super) fn forget(transaction: &Transaction<'_>, key: &Key) -> rusqlite::Resu
         .prepare_cached("DELETE FROM work WHERE link_id = ?1 AND resource = ?2 AND object_id = ?3")?
         .execute(params![key.link_id, key.resource, key.object_id])
         .map(drop)
+}
+
+/// Forgets all work of a link.
+pub(super) fn forget_link(transaction: &Transaction<'_>, link_id: &str) -> rusqlite::Result<usize> {
+    transaction
+        .prepare_cached("DELETE FROM work WHERE link_id = ?1")?
+        .execute([link_id])
 }
 
 fn marks(values: &[&str]) -> String {

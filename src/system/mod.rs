@@ -8,4 +8,5 @@ pub mod logging;
 pub mod notify;
 pub mod secret;
 pub mod stop;
+pub mod times;
 pub mod tls;

@@ -1,0 +1,358 @@
+//! The removal of everything that is kept of a link. It is done in short transactions, so that an append never waits for
+//! long; the first of them makes the link an erased one, after which nothing of it is kept any more, whoever brings it.
+//! Doing it again removes what came between.
+
+use std::collections::BTreeMap;
+
+use rusqlite::{Connection, Transaction, params};
+use serde::{Deserialize, Serialize};
+
+use super::{Store, work};
+use crate::database::{Reader, WriteError};
+use crate::drain::links::Status;
+use crate::limits::{ERASE_ROWS_MAX, STORE_BYTES_MAX};
+use crate::system::clock::UnixMs;
+use crate::webhook::Seq;
+
+/// The problems of a link by their subject: `link L`, or `... of link L`.
+const PROBLEMS: &str =
+    "subject = 'link ' || ?1 OR substr(subject, -length(' link ' || ?1)) = ' link ' || ?1";
+/// Where zeros are put over free pages.
+const SCRUB: &str = "scrub.";
+
+/// What is kept of a link.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holdings {
+    /// Objects by resource, the deleted ones too.
+    pub objects: BTreeMap<String, u64>,
+    /// Consents.
+    pub consents: u64,
+    /// Rows of work.
+    pub work: u64,
+    /// Problems, open and closed.
+    pub problems: u64,
+    /// Webhooks that name it.
+    pub deliveries: u64,
+    /// Whether Belvo's record of it, or its state, is kept.
+    pub link: bool,
+    /// Whether it was erased before.
+    pub erased: bool,
+}
+
+impl Holdings {
+    /// All objects.
+    pub fn objects(&self) -> u64 {
+        self.objects.values().sum()
+    }
+
+    /// Whether there is nothing to remove.
+    pub fn is_empty(&self) -> bool {
+        let Self {
+            consents,
+            work,
+            problems,
+            deliveries,
+            link,
+            ..
+        } = self;
+        self.objects.is_empty() && consents + work + problems + deliveries == 0 && !link
+    }
+
+    fn add(&mut self, other: Self) {
+        for (resource, count) in other.objects {
+            *self.objects.entry(resource).or_default() += count;
+        }
+        self.consents += other.consents;
+        self.work += other.work;
+        self.problems += other.problems;
+        self.deliveries += other.deliveries;
+        self.link |= other.link;
+    }
+}
+
+/// What is kept of a link. Webhooks that were not planned yet are not counted.
+///
+/// # Errors
+/// When SQLite cannot read.
+pub fn holdings(reader: &Reader, link_id: &str) -> rusqlite::Result<Holdings> {
+    let count = |from: &str| {
+        let sql = format!("SELECT count(*) FROM {from}");
+        reader.query_row(&sql, [link_id], |row| {
+            row.get::<_, i64>(0).map(i64::unsigned_abs)
+        })
+    };
+    let objects = reader
+        .prepare("SELECT resource, count(*) FROM objects WHERE link_id = ?1 GROUP BY resource")?
+        .query_map([link_id], |row| {
+            Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs()))
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    Ok(Holdings {
+        objects,
+        consents: count("consents WHERE link_id = ?1")?,
+        work: count("work WHERE link_id = ?1")?,
+        problems: count(&format!("problems WHERE {PROBLEMS}"))?,
+        deliveries: count("events WHERE link_id = ?1")?,
+        link: count("links WHERE link_id = ?1 AND status <> 'erased'")? > 0,
+        erased: count("links WHERE link_id = ?1 AND status = 'erased'")? > 0,
+    })
+}
+
+impl Store {
+    /// Removes everything of a link, for good, and says how much. `unplanned` are webhooks that name it and were not
+    /// planned yet. What is removed is overwritten with zeros in the file; the WAL is not this one's business.
+    ///
+    /// # Errors
+    /// When not all of it was removed; doing it again removes the rest.
+    pub async fn erase(
+        &self,
+        link_id: &str,
+        unplanned: Vec<Seq>,
+        now: UnixMs,
+    ) -> Result<Holdings, WriteError> {
+        let link = link_id.to_owned();
+        let begin = move |transaction: &Transaction<'_>| begin(transaction, &link, now);
+        let mut gone = self.writer.change_synced(begin).await?;
+        for seqs in unplanned.chunks(ERASE_ROWS_MAX as usize) {
+            let seqs = seqs.to_vec();
+            gone.deliveries += seqs.len() as u64;
+            self.writer
+                .change_synced(move |transaction| erase_unplanned(transaction, &seqs))
+                .await?;
+        }
+        loop {
+            let link = link_id.to_owned();
+            let some = move |transaction: &Transaction<'_>| some(transaction, &link);
+            let more = self.writer.change_synced(some).await?;
+            if more == Holdings::default() {
+                break;
+            }
+            gone.add(more);
+        }
+        let link = link_id.to_owned();
+        let end = move |transaction: &Transaction<'_>| {
+            note(transaction, &link, &gone, now)?;
+            Ok(gone)
+        };
+        self.writer.change_synced(end).await
+    }
+
+    /// Overwrites the pages that were free before the file was written with `secure_delete`: once in its life.
+    ///
+    /// # Errors
+    /// When not all of them were.
+    pub async fn scrub(&self) -> Result<(), WriteError> {
+        for step in 0.. {
+            let scrub = move |transaction: &Transaction<'_>| cover(transaction, step);
+            if self.writer.change_synced(scrub).await? {
+                break;
+            }
+        }
+        while self.writer.change_synced(uncover).await? > 0 {}
+        Ok(())
+    }
+}
+
+/// Makes the link an erased one, and removes what is few.
+fn begin(transaction: &Transaction<'_>, link_id: &str, now: UnixMs) -> rusqlite::Result<Holdings> {
+    let link = transaction.query_row(
+        "SELECT count(*) FROM links WHERE link_id = ?1 AND status <> 'erased'",
+        [link_id],
+        |row| row.get::<_, i64>(0),
+    )? > 0;
+    transaction.execute("DELETE FROM links WHERE link_id = ?1", [link_id])?;
+    transaction.execute(
+        "INSERT INTO links (link_id, status, since_at, reason, seq) VALUES (?1, ?2, ?3, 'erase', 0)",
+        params![link_id, Status::Erased.name(), now.0],
+    )?;
+    let consents = transaction.execute("DELETE FROM consents WHERE link_id = ?1", [link_id])?;
+    let work = work::forget_link(transaction, link_id)?;
+    let problems =
+        transaction.execute(&format!("DELETE FROM problems WHERE {PROBLEMS}"), [link_id])?;
+    forget_mentions(transaction, link_id)?;
+    Ok(Holdings {
+        consents: consents as u64,
+        work: work as u64,
+        problems: problems as u64,
+        link,
+        ..Holdings::default()
+    })
+}
+
+/// The bytes of a body that could not be read, and the path of a request in a problem of the gateway itself, may name the
+/// link, too.
+fn forget_mentions(transaction: &Transaction<'_>, link_id: &str) -> rusqlite::Result<()> {
+    transaction.execute(
+        "UPDATE problems SET evidence = NULL WHERE instr(CAST(evidence AS TEXT), ?1) > 0",
+        [link_id],
+    )?;
+    transaction
+        .execute(
+            "UPDATE problems SET text = replace(text, ?1, '(erased)') WHERE instr(text, '/' || ?1 || '/') > 0",
+            [link_id],
+        )
+        .map(drop)
+}
+
+/// Removes some of its objects and webhooks; nothing when there are none left.
+fn some(transaction: &Transaction<'_>, link_id: &str) -> rusqlite::Result<Holdings> {
+    let mut gone = Holdings::default();
+    let objects: Vec<(String, String)> = transaction
+        .prepare_cached("SELECT resource, id FROM objects WHERE link_id = ?1 LIMIT ?2")?
+        .query_map(params![link_id, ERASE_ROWS_MAX], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })?
+        .collect::<rusqlite::Result<_>>()?;
+    for (resource, id) in objects {
+        transaction
+            .prepare_cached("DELETE FROM objects WHERE resource = ?1 AND id = ?2")?
+            .execute([&resource, &id])?;
+        *gone.objects.entry(resource).or_default() += 1;
+    }
+    let seqs: Vec<Seq> = transaction
+        .prepare_cached("SELECT seq FROM events WHERE link_id = ?1 LIMIT ?2")?
+        .query_map(params![link_id, ERASE_ROWS_MAX], |row| row.get(0).map(Seq))?
+        .collect::<rusqlite::Result<_>>()?;
+    empty(transaction, &seqs)?;
+    for seq in &seqs {
+        transaction
+            .prepare_cached(
+                "UPDATE events SET webhook_id = NULL, link_id = NULL, external_id = NULL, request_id = NULL,
+                                   action = 'erased', resource = NULL
+                  WHERE seq = ?1",
+            )?
+            .execute([seq.0])?;
+    }
+    gone.deliveries = seqs.len() as u64;
+    Ok(gone)
+}
+
+/// Erases webhooks that were not planned yet, so that planning finds it done.
+fn erase_unplanned(transaction: &Transaction<'_>, seqs: &[Seq]) -> rusqlite::Result<()> {
+    empty(transaction, seqs)?;
+    let mut note = transaction
+        .prepare_cached("INSERT OR IGNORE INTO events (seq, action) VALUES (?1, 'erased')")?;
+    seqs.iter()
+        .try_for_each(|seq| note.execute([seq.0]).map(drop))
+}
+
+/// Empties the bodies of these webhooks.
+pub(super) fn empty(transaction: &Transaction<'_>, seqs: &[Seq]) -> rusqlite::Result<()> {
+    let mut empty =
+        transaction.prepare_cached("UPDATE journal SET body = '' WHERE seq = ?1 AND body <> ''")?;
+    seqs.iter()
+        .try_for_each(|seq| empty.execute([seq.0]).map(drop))
+}
+
+/// Whether everything of this link was erased here.
+///
+/// # Errors
+/// When SQLite cannot read.
+pub(super) fn is_erased(connection: &Connection, link_id: &str) -> rusqlite::Result<bool> {
+    connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM links WHERE link_id = ?1 AND status = 'erased')",
+        )?
+        .query_row([link_id], |row| row.get(0))
+}
+
+fn note(
+    transaction: &Transaction<'_>,
+    link_id: &str,
+    gone: &Holdings,
+    now: UnixMs,
+) -> rusqlite::Result<()> {
+    transaction
+        .execute(
+            "INSERT INTO erasures (at, link_id, objects, consents, deliveries) VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![
+                now.0,
+                link_id,
+                gone.objects() as i64,
+                gone.consents as i64,
+                gone.deliveries as i64
+            ],
+        )
+        .map(drop)
+}
+
+/// Puts zeros over some free pages; true when there are none left, or all of them were free of content before.
+fn cover(transaction: &Transaction<'_>, step: i64) -> rusqlite::Result<bool> {
+    let done: bool = transaction.query_row(
+        "SELECT EXISTS (SELECT 1 FROM meta WHERE key = 'scrubbed')",
+        [],
+        |row| row.get(0),
+    )?;
+    let number = |sql| transaction.query_row(sql, [], |row| row.get::<_, i64>(0));
+    let free = number("PRAGMA freelist_count")?;
+    if done || free == 0 {
+        transaction.execute("INSERT OR IGNORE INTO meta VALUES ('scrubbed', 1)", [])?;
+        return Ok(true);
+    }
+    // A page that is filled to its end loses four bytes to the number of the next one.
+    let bytes = (free * (number("PRAGMA page_size")? - 4)).min(STORE_BYTES_MAX as i64);
+    transaction
+        .execute(
+            "INSERT OR REPLACE INTO meta VALUES (?1, zeroblob(?2))",
+            params![format!("{SCRUB}{step:09}"), bytes],
+        )
+        .map(|_| false)
+}
+
+/// Frees some of these pages again, and says whether there were any.
+fn uncover(transaction: &Transaction<'_>) -> rusqlite::Result<usize> {
+    transaction.execute(
+        "DELETE FROM meta WHERE key = (SELECT min(key) FROM meta WHERE substr(key, 1, length(?1)) = ?1)",
+        [SCRUB],
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::{StateDirectory, Writer, open_writer};
+    use crate::store::VIEWS;
+
+    /// A file of an older program, whose free pages still hold what was deleted.
+    #[tokio::test]
+    async fn free_pages_of_an_older_file_are_overwritten_once() {
+        let place = tempfile::tempdir().expect("a temporary directory");
+        let directory = StateDirectory::lock(place.path()).expect("a state directory");
+        let connection = open_writer(&directory, VIEWS).expect("a file");
+        connection
+            .pragma_update(None, "secure_delete", "OFF")
+            .expect("an older program");
+        connection
+            .execute_batch(
+                "CREATE TABLE t (x TEXT) STRICT;
+                 WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)
+                 INSERT INTO t SELECT i || replace(hex(zeroblob(500)), '00', 'old content ') FROM n;
+                 DROP TABLE t",
+            )
+            .expect("some content that was deleted");
+        let file = directory.file();
+        drop(connection);
+        let held = || {
+            let bytes = std::fs::read(&file).expect("a file");
+            bytes.windows(11).any(|window| window == b"old content")
+        };
+        assert!(held());
+        let connection = open_writer(&directory, VIEWS).expect("a file");
+        let (writer, _end) = Writer::start(directory, connection, VIEWS).expect("a thread");
+        let store = Store::new(writer.clone());
+        store.scrub().await.expect("clean pages");
+        assert!(writer.truncate_wal().await.expect("a checkpoint"));
+        assert!(!held());
+        let left: i64 = writer
+            .change(|transaction| {
+                transaction.query_row(
+                    "SELECT count(*) FROM meta WHERE key LIKE 'scrub.%'",
+                    [],
+                    |row| row.get(0),
+                )
+            })
+            .await
+            .expect("a count");
+        assert_eq!(left, 0);
+    }
+}
