@@ -45,6 +45,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "ca-file",
             "requests-per-second",
             "burst",
+            "reconcile",
         ],
     ),
 ];
@@ -151,6 +152,17 @@ pub struct Api {
     pub requests_per_second: f64,
     /// The request budget's burst.
     pub burst: u32,
+    /// Who compares with Belvo after an absence.
+    pub reconcile: Reconcile,
+}
+
+/// Who compares with Belvo after the gateway was away for longer than Belvo repeats a delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reconcile {
+    /// A person, whom a problem tells to.
+    Manual,
+    /// The gateway itself.
+    Auto,
 }
 
 /// Why a configuration cannot be used.
@@ -214,6 +226,7 @@ struct ApiTable {
     ca_file: Option<PathBuf>,
     requests_per_second: Option<f64>,
     burst: Option<u32>,
+    reconcile: Option<String>,
 }
 
 /// Reads the file at `path`.
@@ -516,12 +529,23 @@ impl<'a> Document<'a> {
                 ),
             ));
         }
+        let reconcile = match table.reconcile.as_deref() {
+            None | Some("manual") => Reconcile::Manual,
+            Some("auto") => Reconcile::Auto,
+            Some(other) => {
+                return Err(self.wrong(
+                    "api.reconcile",
+                    format!("{other:?} is not known; write \"manual\" or \"auto\""),
+                ));
+            }
+        };
         Ok(Api {
             base_url,
             keys,
             ca_file: table.ca_file,
             requests_per_second,
             burst,
+            reconcile,
         })
     }
 

@@ -5,6 +5,7 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 
@@ -13,11 +14,11 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{Mutex, Notify, Semaphore, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::bookkeeper;
-use crate::config::{Settings, Tls};
+use crate::config::{Reconcile, Settings, Tls};
 use crate::database::{OpenError, StateDirectory, WriteError, Writer, WriterFailed, open_writer};
 use crate::drain::budget::Budget;
 use crate::drain::{Drain, Parts};
@@ -29,11 +30,14 @@ use crate::intake::tls::{self, TlsError};
 use crate::journal::Journal;
 use crate::limits::{AUTHORIZATION_VALUES_MAX, BODIES_KIB_MAX, SHUTDOWN_WAIT, THREAD_STACK_BYTES};
 use crate::notices::{Notice, Notices};
+use crate::operate::presence::Presence;
+use crate::operate::socket::{self, Socket};
+use crate::operate::{Failed, Operator, Order, Report};
 use crate::store::{Store, VIEWS};
 use crate::system::clock::Clock;
 use crate::system::notify;
 use crate::system::secret;
-use crate::system::stop::{self, Stopper};
+use crate::system::stop::{self, Stop, Stopper};
 
 /// What the configuration's files hold: read before anything is opened, so that a mistake in one costs nothing.
 #[derive(Debug)]
@@ -346,6 +350,8 @@ impl DrainThread {
         let (keys, files) = (material.keys.clone(), key_files(settings));
         let (state_directory, api) = (settings.state_directory.clone(), settings.api.clone());
         let (appended, notices) = (journal.watch(), notices.clone());
+        let writer = writer.clone();
+        let socket = control(&state_directory, &notices);
         let duty = move || {
             // Here and not before: reading the system's certificates takes a while, and nobody waits for it here.
             let client = keys.map(|keys| Client::new(&target, &keys)).transpose()?;
@@ -353,20 +359,40 @@ impl DrainThread {
             let budget = Arc::new(Budget::new(api.requests_per_second, api.burst));
             let (clients, client) = watch::channel(client.map(Arc::new));
             let clock = Clock::of_machine();
+            let ordered = Arc::new(Notify::new());
+            let operator = Operator {
+                state_directory: state_directory.clone(),
+                store: store.clone(),
+                writer,
+                api: client.clone(),
+                budget: Arc::clone(&budget),
+                clock,
+                ordered: Arc::clone(&ordered),
+                reconciling: Mutex::new(()),
+            };
             let parts = Parts {
                 state_directory,
                 store: store.clone(),
                 appended,
                 api: client,
                 budget,
+                ordered,
                 clock,
             };
             if let Some(files) = files {
                 // It ends with the runtime.
                 drop(runtime.spawn(files.follow(target, clients)));
             }
+            let operating = operating(
+                operator,
+                socket,
+                api.reconcile,
+                notices.clone(),
+                stopped.clone(),
+            );
             let bookkeeping = bookkeeper::run(notices, store, stopped.clone());
-            let outcome = runtime.block_on(both(Drain::new(parts).run(stopped), bookkeeping));
+            let draining = Drain::new(parts).run(stopped);
+            let outcome = runtime.block_on(all(draining, bookkeeping, operating));
             // A name lookup that hangs must not hold up the end.
             runtime.shutdown_background();
             outcome
@@ -387,19 +413,134 @@ impl DrainThread {
     }
 }
 
-/// Runs both to their end, or the first error.
-async fn both(
+/// Runs all of them to their end, or the first error.
+async fn all(
     drain: impl Future<Output = Result<(), WriteError>>,
     bookkeeping: impl Future<Output = Result<(), WriteError>>,
+    operating: impl Future<Output = Result<(), GatewayError>>,
 ) -> Result<(), GatewayError> {
-    let ended = |part| {
-        move |error: WriteError| GatewayError::Ended {
-            part,
-            why: error.to_string(),
-        }
-    };
-    tokio::try_join!(async { drain.await.map_err(ended("drain")) }, async {
-        bookkeeping.await.map_err(ended("bookkeeper"))
-    })
+    tokio::try_join!(
+        async { drain.await.map_err(ended("drain")) },
+        async { bookkeeping.await.map_err(ended("bookkeeper")) },
+        operating,
+    )
     .map(drop)
+}
+
+fn ended(part: &'static str) -> impl FnOnce(WriteError) -> GatewayError {
+    move |error| GatewayError::Ended {
+        part,
+        why: error.to_string(),
+    }
+}
+
+/// The socket that orders come through. Without it the gateway does everything else.
+fn control(directory: &Path, notices: &Notices) -> Option<Socket> {
+    let path = directory.join(socket::NAME);
+    let refused = |error| {
+        notices.say(Notice::Warning(format!(
+            "retry, reconcile and erase cannot reach the gateway while it runs: the socket {} cannot be made: {error}; a shorter state-directory helps when the path is too long",
+            path.display()
+        )));
+    };
+    Socket::bind(directory).map_err(refused).ok()
+}
+
+/// Notes that the gateway runs, sees to what it missed, and takes an operator's orders. What the run before noted is read
+/// at once, before the drain notes anything.
+fn operating(
+    operator: Operator<Client>,
+    socket: Option<Socket>,
+    reconcile: Reconcile,
+    notices: Notices,
+    stopped: Stop,
+) -> impl Future<Output = Result<(), GatewayError>> {
+    let presence = Presence::new(operator.alive_at(), reconcile);
+    let operator = Arc::new(operator);
+    async move {
+        let orders = async {
+            match socket {
+                Some(socket) => socket.serve(Arc::clone(&operator), stopped.clone()).await?,
+                None => {}
+            }
+            Ok(())
+        };
+        let presence = presence.run(&operator, notices, stopped.clone());
+        let presence = async { presence.await.map_err(ended("operator")) };
+        tokio::try_join!(presence, orders).map(drop)
+    }
+}
+
+/// Why nobody could take the place of a gateway that does not run.
+#[derive(Debug, Error)]
+pub enum StandbyError {
+    /// The file, or the API's client.
+    #[error(transparent)]
+    Gateway(#[from] GatewayError),
+    /// A file that the configuration names.
+    #[error(transparent)]
+    Material(#[from] MaterialError),
+}
+
+/// The parts of a gateway that an operator's order needs, where none runs: the lock, the writer and, when there are
+/// settings, the API. Nothing is received, planned or fetched.
+#[derive(Debug)]
+pub struct Standby {
+    operator: Operator<Client>,
+    end: oneshot::Receiver<Result<(), WriterFailed>>,
+}
+
+impl Standby {
+    /// Takes the gateway's place. Call it in a runtime.
+    ///
+    /// # Errors
+    /// When the file or the API cannot be used.
+    pub fn take(
+        directory: StateDirectory,
+        settings: Option<&Settings>,
+    ) -> Result<Self, StandbyError> {
+        let client = settings.map(client).transpose()?.flatten();
+        let connection = open_writer(&directory, VIEWS).map_err(GatewayError::from)?;
+        let state_directory = directory.path().to_owned();
+        let (writer, end) =
+            Writer::start(directory, connection, VIEWS).map_err(GatewayError::from)?;
+        let (per_second, burst) = settings.map_or((1.0, 1), |settings| {
+            (settings.api.requests_per_second, settings.api.burst)
+        });
+        let (_keys, api) = watch::channel(client.map(Arc::new));
+        Ok(Self {
+            operator: Operator {
+                state_directory,
+                store: Store::new(writer.clone()),
+                writer,
+                api,
+                budget: Arc::new(Budget::new(per_second, burst)),
+                clock: Clock::of_machine(),
+                ordered: Arc::new(Notify::new()),
+                reconciling: Mutex::new(()),
+            },
+            end,
+        })
+    }
+
+    /// Does it, and gives the place back.
+    ///
+    /// # Errors
+    /// When it could not be done.
+    pub async fn act(self, order: Order) -> Result<Report, Failed> {
+        let outcome = self.operator.act(order).await;
+        self.operator.writer.close();
+        drop(self.end.await);
+        outcome
+    }
+}
+
+fn client(settings: &Settings) -> Result<Option<Client>, StandbyError> {
+    let material = read_material(settings)?;
+    let target = Target {
+        base_url: settings.api.base_url.clone(),
+        roots: material.roots.clone(),
+    };
+    let client = material.keys.map(|keys| Client::new(&target, &keys));
+    Ok(client.transpose().map_err(GatewayError::from)?)
 }

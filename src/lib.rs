@@ -11,7 +11,7 @@
 //!
 //! In reading order: [`webhook`] is what a delivery is and [`catalog`] what it leads to; [`intake`] takes it in,
 //! [`journal`] keeps it, [`drain`] plans and fetches through [`fetch`], [`store`] keeps the objects; [`database`] is the
-//! file under both; [`notices`] and [`bookkeeper`] carry what the intake has to say; [`limits`] bounds everything;
+//! file under both; [`operate`] is what an operator may do to it; [`notices`] and [`bookkeeper`] carry what the intake has to say; [`limits`] bounds everything;
 //! [`config`] and [`system`] are the machine's side; [`gateway`] wires all of it and [`commands`] are what a user types.
 //! [`standin`] plays Belvo for the demo and the tests; nothing else knows it.
 
@@ -28,6 +28,7 @@ pub mod intake;
 pub mod journal;
 pub mod limits;
 pub mod notices;
+pub mod operate;
 pub mod standin;
 pub mod store;
 pub mod system;

@@ -34,7 +34,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
@@ -72,6 +72,8 @@ pub struct Parts<A> {
     pub api: watch::Receiver<Option<Arc<A>>>,
     /// The request budget.
     pub budget: Arc<Budget>,
+    /// Told when an operator has made something due.
+    pub ordered: Arc<Notify>,
     /// The time.
     pub clock: Clock,
 }
@@ -86,6 +88,7 @@ pub struct Drain<A> {
     planner: Planner,
     api: watch::Receiver<Option<Arc<A>>>,
     budget: Arc<Budget>,
+    ordered: Arc<Notify>,
     running: JoinSet<Result<Done, Failed>>,
     under_way: HashMap<Id, UnderWay>,
     turns: Turns,
@@ -131,6 +134,7 @@ impl<A: Api> Drain<A> {
             appended,
             api,
             budget,
+            ordered,
             clock,
         } = parts;
         let look_at = api.borrow().is_some().then(Instant::now);
@@ -143,6 +147,7 @@ impl<A: Api> Drain<A> {
             look_at,
             api,
             budget,
+            ordered,
             running: JoinSet::new(),
             under_way: HashMap::new(),
             turns: Turns::default(),
@@ -174,6 +179,7 @@ impl<A: Api> Drain<A> {
                 }
                 () = self.planner.ready() => self.planner.look(),
                 Ok(()) = self.api.changed() => self.take_new_keys(),
+                () = self.ordered.notified() => self.look_now(),
                 () = sleep_until(look_at) => {}
             }
         }
