@@ -35,6 +35,12 @@ pub enum Command {
     Events(Events),
     /// List what a person should know, worst first. Exit 1 when something is open.
     Problems(Problems),
+    /// Fetch at once what waits or has failed. Only shows what that is, unless --yes is given.
+    Retry(Retry),
+    /// Compare the links with Belvo's list, and fetch what moved without a webhook that says so.
+    Reconcile(Reconcile),
+    /// Remove everything that is kept of a link, for good. Only shows what that is, unless --yes is given.
+    Erase(Erase),
 }
 
 /// Where the configuration is.
@@ -93,6 +99,9 @@ pub enum Events {
         /// Where the file is.
         #[command(flatten)]
         reading: Reading,
+        /// Which of them.
+        #[command(flatten)]
+        narrowed: Narrowed,
         /// How many, newest first.
         #[arg(long, value_name = "N", default_value_t = 20)]
         limit: u32,
@@ -105,6 +114,94 @@ pub enum Events {
         #[command(flatten)]
         reading: Reading,
     },
+}
+
+/// Which webhooks are listed.
+#[derive(Args, Debug)]
+pub struct Narrowed {
+    /// Received at this time or later: 2026-11-23T05:31:56Z, a UTC day as 2026-11-23, or how long ago as 24h or 7d.
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Received before this time.
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// Of this webhook_type.
+    #[arg(long, value_name = "TYPE")]
+    pub r#type: Option<String>,
+    /// Of this webhook_code.
+    #[arg(long, value_name = "CODE")]
+    pub code: Option<String>,
+    /// About this link.
+    #[arg(long, value_name = "ID")]
+    pub link: Option<String>,
+    /// In this state: waiting, done, blocked, failed, cancelled, nothing-to-do, unknown or erased.
+    #[arg(long, value_name = "STATE")]
+    pub in_state: Option<String>,
+}
+
+/// Arguments of `retry`.
+#[derive(Args, Debug)]
+#[command(group(clap::ArgGroup::new("which").required(true).multiple(true).args(["event", "link", "resource", "class", "all"])))]
+pub struct Retry {
+    /// Where the file is.
+    #[command(flatten)]
+    pub reading: Reading,
+    /// What this webhook asked for.
+    #[arg(long, value_name = "SEQ")]
+    pub event: Option<i64>,
+    /// Of this link.
+    #[arg(long, value_name = "ID")]
+    pub link: Option<String>,
+    /// Of this resource, as `accounts`.
+    #[arg(long, value_name = "NAME")]
+    pub resource: Option<String>,
+    /// Whose last failure is of this class, as the view freshness shows it: temporary, permanent, ...
+    #[arg(long, value_name = "CLASS")]
+    pub class: Option<String>,
+    /// Everything that is pending.
+    #[arg(long, conflicts_with_all = ["event", "link", "resource", "class"])]
+    pub all: bool,
+    /// Also what is fresh: ask for all of it again.
+    #[arg(long)]
+    pub fetched: bool,
+    /// Do it.
+    #[arg(long)]
+    pub yes: bool,
+}
+
+/// Arguments of `reconcile`.
+#[derive(Args, Debug)]
+pub struct Reconcile {
+    /// Where the file is.
+    #[command(flatten)]
+    pub reading: Reading,
+    /// Only links that Belvo got through to since this time: 2026-11-23T05:31:56Z, 2026-11-23, 24h or 7d.
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Show what would be fetched, and change nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Mark as deleted what the complete lists do not hold any more. Belvo also drops old data by itself, so what is
+    /// missing was not always deleted at the institution.
+    #[arg(long)]
+    pub tombstone_missing: bool,
+    /// Do not wait until the lists are fetched.
+    #[arg(long)]
+    pub no_wait: bool,
+}
+
+/// Arguments of `erase`.
+#[derive(Args, Debug)]
+pub struct Erase {
+    /// Where the file is.
+    #[command(flatten)]
+    pub reading: Reading,
+    /// The link.
+    #[arg(long, value_name = "ID")]
+    pub link: String,
+    /// Do it.
+    #[arg(long)]
+    pub yes: bool,
 }
 
 /// Arguments of `problems`.

@@ -137,6 +137,7 @@ const ONLY: &[Only] = &[
         places: &[
             ("gateway.rs", "wires both halves"),
             ("store/", "keeps plans and the state of work"),
+            ("operate/", "orders work, in the drain's own moves"),
         ],
     },
     Only {
@@ -145,6 +146,7 @@ const ONLY: &[Only] = &[
         places: &[
             ("gateway.rs", "wires both halves"),
             ("drain/", "asks it for pages"),
+            ("operate/", "lists the links, to compare"),
         ],
     },
     Only {
@@ -169,7 +171,7 @@ struct Never {
 const NEVER: &[Never] = &[
     Never {
         place: "intake/",
-        words: &["drain::", "fetch::", "store::", "bookkeeper::"],
+        words: &["drain::", "fetch::", "store::", "bookkeeper::", "operate::"],
         why: "an answer waits for the journal and for nothing else",
     },
     Never {
@@ -192,8 +194,13 @@ const NEVER: &[Never] = &[
     },
     Never {
         place: "drain/",
-        words: &["intake::"],
-        why: "the journal is all that the halves share",
+        words: &["intake::", "operate::"],
+        why: "the journal is all that the halves share, and an operator's order is work like any other",
+    },
+    Never {
+        place: "operate/",
+        words: &["intake::", "commands::", "cli::", "print!", "println!"],
+        why: "its orders and reports are values; an answer never waits for them, and how they are shown is not its business",
     },
     Never {
         place: "fetch/",
@@ -239,6 +246,7 @@ const PURE: &[&str] = &[
     "drain/consents.rs",
     "drain/trouble.rs",
     "drain/outage.rs",
+    "system/times.rs",
     "fetch/page.rs",
     "fetch/record.rs",
     "fetch/error.rs",

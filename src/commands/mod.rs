@@ -1,10 +1,14 @@
 //! One file for each subcommand, with the same parts in the same order: what it reads, what it does, what it prints. This
 //! file calls the right one and holds what they share: finding the file that is looked at.
 
+mod acting;
 pub mod check;
 pub mod demo;
+pub mod erase;
 pub mod events;
 pub mod problems;
+pub mod reconcile;
+pub mod retry;
 pub mod serve;
 pub mod status;
 
@@ -17,7 +21,9 @@ use anyhow::Context;
 use crate::cli::{Command, Reading};
 use crate::config::{self, Surroundings};
 use crate::database::{Reader, open_reader};
+use crate::system::clock::UnixMs;
 use crate::system::errors::sentence;
+use crate::system::times;
 
 /// Does what was typed. Errors and exit codes leave the program here.
 pub fn run(command: &Command) -> ExitCode {
@@ -28,6 +34,9 @@ pub fn run(command: &Command) -> ExitCode {
         Command::Status(arguments) => status::run(arguments),
         Command::Events(arguments) => events::run(arguments),
         Command::Problems(arguments) => problems::run(arguments),
+        Command::Retry(arguments) => retry::run(arguments),
+        Command::Reconcile(arguments) => reconcile::run(arguments),
+        Command::Erase(arguments) => erase::run(arguments),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("belvo-gateway: {}", sentence(error.as_ref()));
@@ -46,6 +55,18 @@ fn state_directory(reading: &Reading) -> anyhow::Result<PathBuf> {
 
 fn open(reading: &Reading) -> anyhow::Result<Reader> {
     Ok(open_reader(&state_directory(reading)?)?)
+}
+
+/// A time as it was typed.
+fn typed_time(option: &str, text: &Option<String>) -> anyhow::Result<Option<UnixMs>> {
+    let read = |text: &String| {
+        times::typed(text, UnixMs::now()).with_context(|| {
+            format!(
+                "{option} {text:?} is no time; write 2026-11-23T05:31:56Z, 2026-11-23, 24h or 7d"
+            )
+        })
+    };
+    text.as_ref().map(read).transpose()
 }
 
 /// Prints and minds a closed pipe no more than other programs do.

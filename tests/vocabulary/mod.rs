@@ -110,6 +110,12 @@ impl Place {
         self
     }
 
+    /// Comparing with Belvo by itself after an absence.
+    pub(crate) fn reconciling_by_itself(mut self) -> Self {
+        self.tables.api += "reconcile = \"auto\"\n";
+        self
+    }
+
     /// Trusting the place's own authority in place of the system's.
     pub(crate) fn trusting_its_own_authority(mut self) -> Self {
         let certificates = self.certificates.as_ref().expect("a place with TLS");
@@ -218,6 +224,17 @@ impl Place {
             .args(arguments)
             .arg("--state")
             .arg(self.state())
+            .output()
+            .expect("the program runs")
+    }
+
+    /// Runs a command that may need the configuration.
+    pub(crate) fn orders(&self, command: &str, arguments: &[&str]) -> Output {
+        let mut program = self.command(command);
+        program
+            .args(arguments)
+            .arg("--config")
+            .arg(self.configured())
             .output()
             .expect("the program runs")
     }
