@@ -459,9 +459,8 @@ fn operating(
     let operator = Arc::new(operator);
     async move {
         let orders = async {
-            match socket {
-                Some(socket) => socket.serve(Arc::clone(&operator), stopped.clone()).await?,
-                None => {}
+            if let Some(socket) = socket {
+                socket.serve(Arc::clone(&operator), stopped.clone()).await?;
             }
             Ok(())
         };

@@ -457,11 +457,11 @@ impl Thread {
                     self.commit(vec![job], durability)
                 }
                 Turn::Truncate(reply) => {
+                    change_next = false;
                     let outcome = self.connection.truncate();
-                    let proves = outcome.clone();
                     // Nobody waits any more when the act was given up.
-                    drop(reply.send(outcome));
-                    proves
+                    drop(reply.send(outcome.clone()));
+                    outcome
                 }
             };
             match outcome {
@@ -508,8 +508,13 @@ impl Thread {
         }
         let mut queues = self.shared.lock();
         loop {
-            if change_next && let Some(job) = queues.changes.pop_front() {
-                return Turn::Change(job);
+            if change_next {
+                if let Some(job) = queues.changes.pop_front() {
+                    return Turn::Change(job);
+                }
+                if let Some(reply) = queues.truncations.pop_front() {
+                    return Turn::Truncate(reply);
+                }
             }
             if !queues.appends.is_empty() {
                 return Turn::Appends(self.gathered(queues));

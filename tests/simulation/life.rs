@@ -151,6 +151,7 @@ fn live(seed: u64, directory: &Path, world: &Shared, last: bool) {
             appended: journal.watch(),
             api,
             budget: Arc::new(budget(seed)),
+            ordered: Arc::default(),
             clock,
         });
         let (_stop, stopped) = stop::pair();
