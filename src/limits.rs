@@ -172,6 +172,8 @@ pub const REPORT_ROWS_MAX: usize = 20_000;
 pub const ORDER_ROWS_MAX: usize = 200;
 /// Rows that are erased in one transaction, so that an append waits for few of them.
 pub const ERASE_ROWS_MAX: u32 = 200;
+/// Pages of the file that are looked through in one transaction when something was erased.
+pub const CLEAN_PAGES_MAX: u32 = 128;
 /// Pages of the list of all links, of 1,000 at best; they are held in memory.
 pub const LINK_PAGES_MAX: u32 = 100;
 /// Belvo collects for a while after it got through to the institution: only a fetch that began this much later is sure to

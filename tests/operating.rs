@@ -296,15 +296,15 @@ fn reconcile_says_in_one_sentence_why_belvo_could_not_be_asked() {
 
 /// Every byte of the file and of those beside it.
 fn bytes_hold(place: &Place, word: &str) -> Vec<String> {
-    let files = ["gateway.db", "gateway.db-wal", "gateway.db-shm"];
     let mut found = Vec::new();
-    for name in files {
+    for name in ["gateway.db", "gateway.db-wal", "gateway.db-shm"] {
         let bytes = std::fs::read(place.state().join(name)).unwrap_or_default();
-        if bytes
+        let at = bytes
             .windows(word.len())
-            .any(|window| window == word.as_bytes())
-        {
-            found.push(name.to_owned());
+            .position(|window| window == word.as_bytes());
+        if let Some(at) = at {
+            let around = &bytes[at.saturating_sub(40)..(at + 60).min(bytes.len())];
+            found.push(format!("{name} at {at}: {}", text(around)));
         }
     }
     found

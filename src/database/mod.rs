@@ -11,6 +11,7 @@
 
 mod connection;
 mod migrations;
+pub mod pages;
 mod writer;
 
 use std::fs::{self, File, OpenOptions};
@@ -214,7 +215,8 @@ pub fn open_writer(directory: &StateDirectory, views: Views) -> Result<Connectio
         ("journal_mode", "WAL", "wal"),
         ("synchronous", "FULL", "2"),
         ("foreign_keys", "ON", "1"),
-        // What is deleted is overwritten with zeros at once: what `erase` removes must not be readable in free space.
+        // What is deleted is overwritten with zeros at once: what `erase` removes must not be readable in free space. What
+        // it leaves behind all the same, `pages` cleans.
         ("secure_delete", "ON", "1"),
     ] {
         connection

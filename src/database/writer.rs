@@ -328,7 +328,7 @@ impl Writer {
                 }
                 queues.truncations.push_back(reply);
             }
-            self.shared.work.notify_one();
+            self.go().await;
             if answer.await.unwrap_or(Err(WriteError::Ended))? {
                 return Ok(true);
             }
@@ -487,15 +487,20 @@ impl Thread {
             let mut queues = self.shared.lock();
             let appends: Vec<_> = queues.appends.drain(..).collect();
             let change = queues.changes.pop_front();
+            let truncation = queues.truncations.pop_front();
             drop(queues);
-            if appends.is_empty() && change.is_none() {
+            if appends.is_empty() && change.is_none() && truncation.is_none() {
                 return;
             }
             if !appends.is_empty() {
                 drop(self.appends(appends));
             }
             if let Some(job) = change {
-                drop(self.commit(vec![job], Durability::Relaxed));
+                let durability = job.durability();
+                drop(self.commit(vec![job], durability));
+            }
+            if let Some(reply) = truncation {
+                drop(reply.send(self.connection.truncate()));
             }
         }
     }

@@ -8,9 +8,9 @@ use rusqlite::{Connection, Transaction, params};
 use serde::{Deserialize, Serialize};
 
 use super::{Store, work};
-use crate::database::{Reader, WriteError};
+use crate::database::{Reader, WriteError, pages};
 use crate::drain::links::Status;
-use crate::limits::{ERASE_ROWS_MAX, STORE_BYTES_MAX};
+use crate::limits::{CLEAN_PAGES_MAX, ERASE_ROWS_MAX, STORE_BYTES_MAX};
 use crate::system::clock::UnixMs;
 use crate::webhook::Seq;
 
@@ -137,11 +137,19 @@ impl Store {
         self.writer.change_synced(end).await
     }
 
-    /// Overwrites the pages that were free before the file was written with `secure_delete`: once in its life.
+    /// Overwrites what is left of removed content: the unused bytes of all pages, and the pages that were free before the
+    /// file was written with `secure_delete`, those once in its life.
     ///
     /// # Errors
-    /// When not all of them were.
+    /// When not all of it was.
     pub async fn scrub(&self) -> Result<(), WriteError> {
+        let mut from = Some(1);
+        while let Some(number) = from {
+            let clean = move |transaction: &Transaction<'_>| {
+                pages::clean(transaction, number, CLEAN_PAGES_MAX)
+            };
+            from = self.writer.change(clean).await?;
+        }
         for step in 0.. {
             let scrub = move |transaction: &Transaction<'_>| cover(transaction, step);
             if self.writer.change_synced(scrub).await? {
