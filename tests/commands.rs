@@ -45,7 +45,15 @@ fn version_and_help_say_what_this_is() {
         format!("belvo-gateway {}\n", env!("CARGO_PKG_VERSION"))
     );
     for command in [
-        "serve", "demo", "check", "status", "events", "problems", "retry", "reconcile", "erase",
+        "serve",
+        "demo",
+        "check",
+        "status",
+        "events",
+        "problems",
+        "retry",
+        "reconcile",
+        "erase",
     ] {
         assert!(run("--help").contains(command), "{command}");
     }

@@ -93,6 +93,7 @@ fn run<T, F: Future<Output = T>>(
             appended: journal.watch(),
             api,
             budget: Arc::new(Budget::new(2.0, 20)),
+            ordered: Arc::default(),
             clock,
         });
         let (_stop, stopped) = stop::pair();
