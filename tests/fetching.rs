@@ -480,7 +480,12 @@ fn two_thousand_webhooks_sent_while_the_api_is_away_are_answered_kept_and_fetche
     assert_eq!(place.value::<i64>("SELECT count(*) FROM journal"), 2_000);
     place.until("SELECT count(*) FROM events WHERE action = 'fetch'", 2_000);
     belvo.restart().expect("the same port");
-    place.until_fetched();
+    // It is asked once a minute whether it is back.
+    place.until_within(
+        "SELECT count(*) FROM work WHERE wanted > fetched",
+        0,
+        Duration::from_secs(120),
+    );
     for house in houses {
         for resource in Resource::BANKING {
             assert_kept(&place, &belvo, resource.path(), house.link());

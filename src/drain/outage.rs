@@ -39,11 +39,12 @@ impl Outage {
             Cause::Network(_) => self.unanswered = self.unanswered.saturating_add(1),
             Cause::Status {
                 status: 500..=599, ..
-            } => {
-                if self.failed_links.len() < LINKS {
-                    self.failed_links.insert(link_id.to_owned());
-                }
+            } if self.failed_links.len() < LINKS => {
+                self.failed_links.insert(link_id.to_owned());
             }
+            Cause::Status {
+                status: 500..=599, ..
+            } => {}
             // Something is there, and it minds what was asked for.
             Cause::Status { .. } => self.over(),
             _ => {}
