@@ -249,7 +249,7 @@ async fn quiet(directory: &Path, world: &Shared, clock: Clock) {
         let open: i64 = reader
             .query_row(
                 "SELECT (SELECT count(*) FROM freshness WHERE state IN ('waiting', 'retrying'))
-                      + (SELECT max(seq) FROM journal) - (SELECT value FROM meta WHERE key = 'planned_to')",
+                      + (SELECT coalesce(max(seq), 0) FROM journal) - (SELECT value FROM meta WHERE key = 'planned_to')",
                 [],
                 |row| row.get(0),
             )
