@@ -413,12 +413,14 @@ pub fn fingerprint() -> String {
     format!("{version} {}", rows.collect::<Vec<_>>().join(" "))
 }
 
+/// All that can be fetched: the resources, and the records of links and consents.
+pub fn everything() -> impl Iterator<Item = &'static Resource> {
+    RESOURCES.iter().chain([&LINKS, &CONSENTS])
+}
+
 /// The resource stored under `name`, or the records of links or consents.
 pub fn resource_named(name: &str) -> Option<&'static Resource> {
-    RESOURCES
-        .iter()
-        .chain([&LINKS, &CONSENTS])
-        .find(|resource| resource.name == name)
+    everything().find(|resource| resource.name == name)
 }
 
 /// The resource whose events have this type.
@@ -572,7 +574,7 @@ mod tests {
 
     #[test]
     fn every_path_is_under_api_and_ends_with_a_slash() {
-        for row in RESOURCES.iter().chain([&LINKS, &CONSENTS]) {
+        for row in everything() {
             for country in [None, Some("cl"), Some("co")] {
                 for id in ["", "7"] {
                     let path = row.path_in(country, id);

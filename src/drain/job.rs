@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::budget::Budget;
 use super::listing::{Listing, over};
-use super::work::{Fetch, Key, Proof, Wish, Work};
+use super::work::{Fetch, Key, Wish, Work};
 use super::{consents, links};
 use crate::catalog::{self, CONSENTS, LINKS, Resource, Shape};
 use crate::database::WriteError;
@@ -171,7 +171,7 @@ impl<A: Api> Job<A> {
             true => self.everything(&record),
             false => Vec::new(),
         };
-        let (problems, fetch) = (self.over(), one(started_at, now));
+        let (problems, fetch) = (self.over(), Fetch::of(1, started_at, now.wall));
         let settle = move |current: Current| {
             let asked = links::Asked {
                 then: known,
@@ -230,7 +230,7 @@ impl<A: Api> Job<A> {
             body: object.body,
         };
         let (known, met, now) = (self.known, self.work.wanted, Times::of(&self.clock));
-        let (problems, fetch) = (self.over(), one(started_at, now));
+        let (problems, fetch) = (self.over(), Fetch::of(1, started_at, now.wall));
         let settle = move |current: Current| {
             let link_id = current.work.key.link_id.clone();
             let before = current.consent.clone();
@@ -254,7 +254,7 @@ impl<A: Api> Job<A> {
         };
         let records = vec![self.record(&object.id, object.link_id.as_deref(), &object.body)];
         let (met, now) = (self.work.wanted, Times::of(&self.clock));
-        let (problems, fetch) = (self.over(), one(started_at, now));
+        let (problems, fetch) = (self.over(), Fetch::of(1, started_at, now.wall));
         let settle = move |current: Current| {
             let changed = current.tally.written();
             let work = current
@@ -293,10 +293,7 @@ impl<A: Api> Job<A> {
     /// Settles work for which there is nothing (any more).
     async fn nothing_there(&self) -> Result<Done, Failed> {
         let (met, now) = (self.work.wanted, Times::of(&self.clock));
-        let fetch = Fetch {
-            found: 0,
-            ..one(now.wall, now)
-        };
+        let fetch = Fetch::of(0, now.wall, now.wall);
         let by_id = self.resource.shape == Shape::List && !self.work.key.object_id.is_empty();
         let problems = self.over();
         let settle = move |current: Current| {
@@ -353,16 +350,6 @@ fn kept(object: &Object, record: &LinkRecord) -> Kept {
         institution: record.institution.clone(),
         last_accessed_at: record.last_accessed_at.clone(),
         body: object.body.clone(),
-    }
-}
-
-fn one(started_at: crate::system::clock::UnixMs, now: Times) -> Fetch {
-    Fetch {
-        started_at,
-        finished_at: now.wall,
-        found: 1,
-        changed: 0,
-        proves: Proof::Nothing,
     }
 }
 

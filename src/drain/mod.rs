@@ -39,7 +39,7 @@ use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
-use crate::catalog::{self, CONSENTS, LINKS, RESOURCES, Shape};
+use crate::catalog::{self, LINKS, Shape};
 use crate::database::{Reader, WriteError, open_reader};
 use crate::fetch::{Api, Cause, Class, Error};
 use crate::limits::{
@@ -123,6 +123,14 @@ struct Edge {
     pauses: u32,
     /// Whether anything got through since the last pause.
     others_pass: bool,
+}
+
+impl Edge {
+    /// Something got through.
+    const PASSED: Self = Self {
+        pauses: 0,
+        others_pass: true,
+    };
 }
 
 impl<A: Api> Drain<A> {
@@ -265,9 +273,7 @@ impl<A: Api> Drain<A> {
     fn start_due(&mut self) -> Result<(), WriteError> {
         let reader = self.reader()?;
         let now = self.clock.now();
-        let names: Vec<_> = RESOURCES
-            .iter()
-            .chain([&LINKS, &CONSENTS])
+        let names: Vec<_> = catalog::everything()
             .map(|resource| resource.name)
             .collect();
         let mut due = store::work::due(&reader, now, &names)?;
@@ -350,10 +356,7 @@ impl<A: Api> Drain<A> {
                 self.keys_proven = true;
                 self.file_failed = 0;
                 self.outage.over();
-                self.edge = Edge {
-                    pauses: 0,
-                    others_pass: true,
-                };
+                self.edge = Edge::PASSED;
                 log_fetched(&under_way, &done);
                 Ok(())
             }
@@ -438,12 +441,10 @@ impl<A: Api> Drain<A> {
                 now: current.newest,
             };
             let link = links::read(current.link.clone(), None, asked, now.wall);
-            let work = match key_is_record(&current.work.key) {
-                true => current
-                    .work
-                    .clone()
-                    .fetched(wanted, nothing_found(now.wall), now.due),
-                false => current.work.clone(),
+            let work = current.work.clone();
+            let work = match work.key.resource == LINKS.name {
+                true => work.fetched(wanted, work::Fetch::of(0, now.wall, now.wall), now.due),
+                false => work,
             };
             Settled {
                 link,
@@ -465,12 +466,7 @@ impl<A: Api> Drain<A> {
                     self.edge.others_pass = false;
                 }
             }
-            None if error.code().is_some() => {
-                self.edge = Edge {
-                    pauses: 0,
-                    others_pass: true,
-                }
-            }
+            None if error.code().is_some() => self.edge = Edge::PASSED,
             None => {}
         }
     }
@@ -501,20 +497,6 @@ fn after_not_found(key: &Key, error: &Error) -> Vec<Wish> {
         .then(record)
         .into_iter()
         .collect()
-}
-
-fn key_is_record(key: &Key) -> bool {
-    key.resource == LINKS.name
-}
-
-fn nothing_found(at: UnixMs) -> work::Fetch {
-    work::Fetch {
-        started_at: at,
-        finished_at: at,
-        found: 0,
-        changed: 0,
-        proves: work::Proof::Nothing,
-    }
 }
 
 fn log_failed(key: &Key, error: &Error) {

@@ -128,6 +128,19 @@ pub struct Fetch {
     pub proves: Proof,
 }
 
+impl Fetch {
+    /// One that was no listing, and found so many objects, none of them changed.
+    pub fn of(found: u64, started_at: UnixMs, finished_at: UnixMs) -> Self {
+        Self {
+            started_at,
+            finished_at,
+            found,
+            changed: 0,
+            proves: Proof::Nothing,
+        }
+    }
+}
+
 /// What a complete fetch proves about a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proof {

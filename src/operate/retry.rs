@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{Failed, Name, Operator, state};
-use crate::catalog::{self, CONSENTS, LINKS, RESOURCES};
+use crate::catalog::{self, CONSENTS, LINKS};
 use crate::database::Reader;
 use crate::drain::work::Key;
 use crate::fetch::{Api, Class};
@@ -100,9 +100,7 @@ fn check(reader: &Reader, order: &Order) -> Result<(), Failed> {
     if let Some(name) = order.resource.as_deref()
         && catalog::resource_named(name).is_none()
     {
-        let known: Vec<_> = RESOURCES
-            .iter()
-            .chain([&LINKS, &CONSENTS])
+        let known: Vec<_> = catalog::everything()
             .map(|resource| resource.name)
             .collect();
         return Err(Failed(format!(
