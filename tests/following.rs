@@ -1,10 +1,13 @@
 //! What webhooks say besides "there is data": links and consents that need their user, deletions, updates by id, what is
 //! new, countries, histories, and everything that must not mislead a fetch.
 
+use std::collections::HashSet;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use belvo_gateway::catalog::RESOURCES;
 use belvo_gateway::fetch::{CODES, Class};
+use belvo_gateway::limits::{EDGE_REQUESTS_MAX, EDGE_WINDOW};
 use belvo_gateway::standin::objects::{Household, institutions};
 use belvo_gateway::standin::payloads::{
     Resource, consent_event, historical_update, link_event, new_available, transactions_deleted,
@@ -565,6 +568,68 @@ fn five_hundred_webhooks_for_one_list_are_three_listings_at_most_and_end_right()
     kept.sort();
     wanted.sort();
     assert_eq!(kept, wanted);
+}
+
+#[test]
+fn two_thousand_mixed_webhooks_of_two_hundred_links_are_answered_in_time_and_followed_in_turn() {
+    const CONNECTIONS: usize = 64;
+    const IN_TIME: Duration = Duration::from_secs(5);
+    let belvo = belvo();
+    let houses: Vec<_> = (0..200)
+        .map(|seed| furnish(&belvo, 2_000 + seed, 3))
+        .collect();
+    let place = Place::new().fetching_from(&belvo).within_the_usual_budget();
+    let gateway = place.start();
+    let (gateway, houses) = (&gateway, &houses);
+    thread::scope(|scope| {
+        for connection in 0..CONNECTIONS {
+            scope.spawn(move || {
+                let sender = gateway.sender();
+                let mut belvo = sender.connect().expect("a connection");
+                for number in (connection..2_000).step_by(CONNECTIONS) {
+                    let webhook = mixed(number / 200, houses[number % 200].link());
+                    let sent = Instant::now();
+                    let answer = belvo.send(webhook.as_bytes()).expect("an answer");
+                    assert_eq!(answer.status, 200);
+                    assert!(sent.elapsed() <= IN_TIME, "{:?}", sent.elapsed());
+                }
+            });
+        }
+    });
+    let all_said = Instant::now();
+    assert_eq!(place.value::<i64>("SELECT count(*) FROM journal"), 2_000);
+    // At two requests a second these take longer than the window of Belvo's edge.
+    assert!(belvo.wait_for(3 * PATIENCE, |requests| requests.len() >= 70));
+    let requests = belvo.requests();
+    for (first, request) in requests.iter().enumerate() {
+        let later = requests[first..].iter();
+        let within = later.take_while(|other| other.came - request.came < EDGE_WINDOW);
+        let count = within.count();
+        assert!(count as f64 <= EDGE_REQUESTS_MAX, "{count} requests");
+    }
+    // All two hundred wait for more than was asked for so far, so none has had a second turn.
+    let late = requests.iter().filter(|request| request.came > all_said);
+    let mut served = HashSet::new();
+    for link in late.filter_map(|request| request.link.as_ref()) {
+        assert!(served.insert(link), "{link} twice while others wait");
+    }
+    assert!(served.len() > 40, "{} links", served.len());
+}
+
+/// One of ten kinds of webhooks about a link, seven of which lead to requests.
+fn mixed(kind: usize, link: &str) -> String {
+    match kind {
+        0 => historical_update(Resource::Accounts, link, 2),
+        1 => historical_update(Resource::Owners, link, 1),
+        2 => historical_update(Resource::Transactions, link, 3),
+        3 => new_available(Resource::Transactions, link, 1),
+        4 => transactions_deleted(link, &[CONSENT]),
+        5 => transactions_updated(link, &[CONSENT]),
+        6 => consent_event(link, CONSENT, "consent_expired", None),
+        7 => "{\"webhook_type\":\"WEATHER\",\"webhook_code\":\"sunny\"}".to_owned(),
+        8 => historical_update(Resource::Balances, link, 1),
+        _ => historical_update(Resource::Bills, link, 1),
+    }
 }
 
 // Countries, histories, retired paths.

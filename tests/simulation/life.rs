@@ -304,7 +304,7 @@ fn judge(directory: &Path, world: &World) -> Vec<String> {
         for (list, _, _) in LISTS {
             wrong.extend(content(&file, &link.id, list, &link.lists[list]));
         }
-        for id in &link.gone {
+        for id in link.gone.keys() {
             let sql = format!(
                 "SELECT deleted_at FROM objects WHERE resource = 'transactions' AND id = '{id}'"
             );

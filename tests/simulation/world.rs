@@ -59,8 +59,8 @@ pub(crate) struct Link {
     pub(crate) id: String,
     pub(crate) status: Status,
     pub(crate) lists: BTreeMap<&'static str, Vec<Object>>,
-    /// Objects that Belvo deleted and said so.
-    pub(crate) gone: BTreeSet<String>,
+    /// Objects that Belvo deleted and said so, with their last versions.
+    pub(crate) gone: BTreeMap<String, u32>,
 }
 
 /// What goes wrong from here on, in thousandths of the requests.
@@ -140,7 +140,7 @@ impl World {
                 id,
                 status: Status::Valid,
                 lists: lists.collect(),
-                gone: BTreeSet::new(),
+                gone: BTreeMap::new(),
             });
         }
         world
@@ -172,7 +172,7 @@ impl World {
         match self.rng.u32(0..100) {
             0..=29 if alive => self.objects_come(link, list),
             30..=44 if alive => self.objects_change(link),
-            45..=56 if alive => self.objects_go(link),
+            45..=56 if alive => self.objects_go(link, 120),
             57..=63 if alive => self.link_needs_its_user(link),
             64..=73 if alive => self.link_works_again(link),
             74..=75 if self.links.len() > 1 => self.link_goes(link),
@@ -217,38 +217,41 @@ impl World {
             "transactions_updated",
             "updated_transactions",
             &changed,
+            120,
         );
     }
 
-    fn objects_go(&mut self, link: usize) {
-        let mut gone = Vec::new();
+    fn objects_go(&mut self, link: usize, late: u64) {
+        let mut gone = BTreeMap::new();
         for _ in 0..self.rng.usize(1..=3) {
             let number = self.rng.usize(0..1_000);
             let list = self.list(link, "transactions");
             if !list.is_empty() {
-                gone.push(list.remove(number % list.len()).id);
+                let object = list.remove(number % list.len());
+                gone.insert(object.id, object.version);
             }
         }
         if self.rng.bool() {
             // One that nobody can have seen.
-            gone.push(self.id());
+            gone.insert(self.id(), 0);
         }
-        self.links[link].gone.extend(gone.iter().cloned());
-        self.announce_ids(link, "transactions_deleted", "deleted_transactions", &gone);
+        let ids: Vec<_> = gone.keys().cloned().collect();
+        self.links[link].gone.extend(gone);
+        let (code, field) = ("transactions_deleted", "deleted_transactions");
+        self.announce_ids(link, code, field, &ids, late);
     }
 
     /// Belvo deletes by mistake and takes it back; long after, so that nothing on its way arrives later.
     fn object_returns(&mut self, link: usize) {
-        let Some(id) = self.links[link].gone.iter().next().cloned() else {
-            return;
-        };
         if !self.outbox.is_empty() {
             return;
         }
-        self.links[link].gone.remove(&id);
+        let Some((id, version)) = self.links[link].gone.pop_first() else {
+            return;
+        };
         let object = Object {
             id,
-            version: 100,
+            version: version + 1,
             created: self.now,
         };
         self.list(link, "transactions").push(object);
@@ -335,7 +338,7 @@ impl World {
         self.announce_as(link, kind, code, data, late);
     }
 
-    fn announce_ids(&mut self, link: usize, code: &str, field: &str, ids: &[String]) {
+    fn announce_ids(&mut self, link: usize, code: &str, field: &str, ids: &[String], late: u64) {
         if ids.is_empty() {
             return;
         }
@@ -345,7 +348,7 @@ impl World {
             ids.len(),
             quoted.join(",")
         );
-        self.announce_as(link, "TRANSACTIONS", code, &data, 120);
+        self.announce_as(link, "TRANSACTIONS", code, &data, late);
     }
 
     fn announce_as(&mut self, link: usize, kind: &str, code: &str, data: &str, late: u64) {
@@ -533,7 +536,7 @@ impl World {
         Ok(page)
     }
 
-    /// An object goes or comes while the list is being read.
+    /// An object goes or comes while the list is being read; that one went is said while it is still being read.
     fn move_list(&mut self, link: &str, list: &str) {
         let Some(link) = self.links.iter().position(|known| known.id == link) else {
             return;
@@ -541,7 +544,7 @@ impl World {
         let list = LISTS.iter().find(|(name, _, _)| *name == list);
         let list = list.expect("a list of this world").0;
         if list == "transactions" && self.rng.bool() {
-            self.objects_go(link);
+            self.objects_go(link, 0);
         } else {
             self.objects_come(link, list);
         }

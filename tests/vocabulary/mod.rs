@@ -110,6 +110,17 @@ impl Place {
         self
     }
 
+    /// Asking no more than Belvo's edge bears, as on a box.
+    pub(crate) fn within_the_usual_budget(mut self) -> Self {
+        let unlimited = "requests-per-second = 1000\nburst = 10000\n";
+        assert!(
+            self.tables.api.contains(unlimited),
+            "it fetches from somewhere"
+        );
+        self.tables.api = self.tables.api.replace(unlimited, "");
+        self
+    }
+
     /// Comparing with Belvo by itself after an absence.
     pub(crate) fn reconciling_by_itself(mut self) -> Self {
         self.tables.api += "reconcile = \"auto\"\n";
