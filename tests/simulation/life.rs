@@ -13,7 +13,7 @@ use belvo_gateway::drain::budget::Budget;
 use belvo_gateway::drain::{Drain, Parts};
 use belvo_gateway::fetch::{Api, Error, Request};
 use belvo_gateway::journal::Journal;
-use belvo_gateway::store::{Store, VIEWS};
+use belvo_gateway::store::Store;
 use belvo_gateway::system::clock::{Clock, UnixMs};
 use belvo_gateway::system::stop;
 use belvo_gateway::webhook::{Body, Delivery};
@@ -108,7 +108,7 @@ pub(crate) fn run(seed: u64, directory: &Path) -> Vec<String> {
                 keys: 4,
                 permanent: 6,
                 busy: 15,
-                moves: 60,
+                moves: 300,
             };
             world.down = !much && world.rng.u32(0..6) == 0;
         }
@@ -135,8 +135,8 @@ fn live(seed: u64, directory: &Path, world: &Shared, last: bool) {
         let began = lock(world).now;
         let clock = Clock::simulated(began);
         let locked = StateDirectory::lock(directory).expect("the lock of a dead process is free");
-        let connection = open_writer(&locked, VIEWS).expect("a file");
-        let writer = Writer::without_thread(locked, connection, VIEWS);
+        let connection = open_writer(&locked, super::views()).expect("a file");
+        let writer = Writer::without_thread(locked, connection, super::views());
         let journal = Journal::new(writer.clone());
         let dying = Arc::new(Notify::new());
         let belvo = Belvo {
