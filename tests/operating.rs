@@ -1,7 +1,10 @@
 //! What an operator does to a gateway, running and stopped: retry, reconcile, erase; and what it notices by itself.
 
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Output;
+use std::thread;
 use std::time::Duration;
 
 use belvo_gateway::standin::objects::{Household, LinkRecord};
@@ -12,7 +15,7 @@ use belvo_gateway::standin::{Fault, StandIn, When};
 use rusqlite::Connection;
 use serde_json::Value;
 
-use crate::vocabulary::{Gateway, LINK, Place, belvo, text};
+use crate::vocabulary::{Gateway, LINK, Place, belvo, rest, text};
 
 const ACCOUNTS: &str = "/api/accounts/";
 const TRANSACTIONS: &str = "/api/transactions/";
@@ -541,6 +544,41 @@ fn the_control_socket_is_its_owners_and_is_replaced_after_a_crash() {
     retry();
     assert!(gateway.stop().0.success());
     assert!(!socket.exists());
+}
+
+#[test]
+fn a_gateway_of_another_version_and_its_command_say_so_and_guess_nothing() {
+    let place = Place::new();
+    let gateway = place.start();
+    let socket = place.state().join("control");
+    place.until("SELECT count(*) FROM meta WHERE key = 'alive_at'", 1);
+    let mut stream = UnixStream::connect(&socket).expect("a gateway");
+    // Of a newer command, which narrows the order in a way that this gateway does not know.
+    stream
+        .write_all(b"{\"retry\":{\"fetched\":true,\"institution\":\"x\"}}\n")
+        .expect("an order");
+    let answer = text(&rest(stream));
+    assert!(answer.contains("another version"), "{answer}");
+    assert!(gateway.stop().0.success());
+    let listener = UnixListener::bind(&socket).expect("a socket");
+    for answered in [
+        r#"{"done":{"prune":{}}}"#,
+        r#"{"done":{"erase":{"done":true}}}"#,
+        r#"{"done":{"reconcile":{"done":true,"links":0,"agreed":true,"marked":[],"marked_more":0,"changed":[],"gone":[],"left":{}}}}"#,
+    ] {
+        let error = thread::scope(|scope| {
+            scope.spawn(|| {
+                let (stream, _) = listener.accept().expect("a command");
+                let mut order = String::new();
+                BufReader::new(&stream)
+                    .read_line(&mut order)
+                    .expect("an order");
+                writeln!(&stream, "{answered}").expect("an answer");
+            });
+            complaint(&place.reads("retry", &["--all", "--yes"]))
+        });
+        assert!(error.contains("another version"), "{error}");
+    }
 }
 
 /// Makes the last note of a stopped gateway older.

@@ -28,13 +28,12 @@ pub fn run(arguments: &Erase) -> anyhow::Result<ExitCode> {
     let report = match arguments.yes {
         false => look,
         true => {
-            let acted = Acting::on(&arguments.reading)?.act(&Order::Erase(order))?;
-            let Any::Erase(report) = acted.report else {
-                bail!(
-                    "the gateway answered another order; it is of another version than the command: restart it"
-                )
+            let of = |report| match report {
+                Any::Erase(report) => Some(report),
+                _ => None,
             };
-            report
+            let acted = Acting::on(&arguments.reading)?.act(&Order::Erase(order), of)?;
+            acted.report
         }
     };
     print(&match arguments.reading.json {

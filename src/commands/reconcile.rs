@@ -51,12 +51,11 @@ pub fn run(arguments: &Reconcile) -> anyhow::Result<ExitCode> {
         tombstone_missing: arguments.tombstone_missing,
     };
     let acting = Acting::on(&arguments.reading)?;
-    let Acted { report, by_running } = acting.act(&Order::Reconcile(order))?;
-    let Any::Reconcile(report) = report else {
-        bail!(
-            "the gateway answered another order; it is of another version than the command: restart it"
-        )
+    let of = |report| match report {
+        Any::Reconcile(report) => Some(report),
+        _ => None,
     };
+    let Acted { report, by_running } = acting.act(&Order::Reconcile(order), of)?;
     if !arguments.reading.json {
         print(&in_words(&report))?;
     }

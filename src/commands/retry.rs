@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use anyhow::bail;
-
 use super::acting::Acting;
 use super::{open, print, table};
 use crate::cli::Retry;
@@ -25,13 +23,12 @@ pub fn run(arguments: &Retry) -> anyhow::Result<ExitCode> {
     let (report, by_running) = match arguments.yes {
         false => (retry::look(&open(&arguments.reading)?, &order)?, true),
         true => {
-            let acted = Acting::on(&arguments.reading)?.act(&Order::Retry(order))?;
-            let Any::Retry(report) = acted.report else {
-                bail!(
-                    "the gateway answered another order; it is of another version than the command: restart it"
-                )
+            let of = |report| match report {
+                Any::Retry(report) => Some(report),
+                _ => None,
             };
-            (report, acted.by_running)
+            let acted = Acting::on(&arguments.reading)?.act(&Order::Retry(order), of)?;
+            (acted.report, acted.by_running)
         }
     };
     print(&match arguments.reading.json {

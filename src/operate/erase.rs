@@ -14,6 +14,7 @@ use crate::webhook::{self, Envelope, Seq};
 
 /// Which link.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Order {
     /// Its id.
     pub link: String,

@@ -22,7 +22,7 @@ use crate::fetch::Api;
 use crate::store::{Store, alive};
 use crate::system::clock::{Clock, UnixMs};
 
-/// What is to be done.
+/// What is to be done. A field that is not known is refused: whoever narrowed an order by it must not have all of it done.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Order {

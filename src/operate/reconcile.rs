@@ -21,7 +21,7 @@ use crate::webhook::{self, Seq};
 
 /// How to compare.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Order {
     /// Only links that Belvo got through to since this time, in milliseconds since 1970.
     pub since_ms: Option<i64>,
