@@ -510,8 +510,60 @@ fn erase_says_when_a_reader_keeps_old_pages_and_finishes_when_done_again() {
         "{}",
         text(&output.stdout)
     );
+    let unfinished = said(&place.reads("erase", &["--link", LINK]));
+    assert!(unfinished.contains("is not finished"), "{unfinished}");
     drop(reader);
     said(&place.reads("erase", &["--link", LINK, "--yes"]));
+    nothing_is_left(&place);
+}
+
+/// Waits until the gateway has finished what was begun.
+fn until_erased(place: &Place) {
+    place.until("SELECT count(*) FROM erasures WHERE finished_at IS NULL", 0);
+}
+
+#[test]
+fn an_erasure_that_was_interrupted_is_finished_after_the_next_start() {
+    let belvo = belvo();
+    let place = Place::new().fetching_from(&belvo);
+    assert!(with_a_person(&place, &belvo).stop().0.success());
+    // As if it had been killed after the first transaction.
+    let file = Connection::open(place.state().join("gateway.db")).expect("a file");
+    file.execute_batch(&format!(
+        "INSERT INTO erasures (at, link_id) VALUES (0, '{LINK}');
+         UPDATE links SET status = 'erased', institution = NULL, body = NULL WHERE link_id = '{LINK}'"
+    ))
+    .expect("rows");
+    drop(file);
+    let _gateway = place.start();
+    until_erased(&place);
+    nothing_is_left(&place);
+    place.until_logged(&["finished the erasure", LINK]);
+    let gone: (i64, i64) = place
+        .file()
+        .query_row("SELECT objects, deliveries FROM erasures", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .expect("a row");
+    assert_eq!(gone, (1_301, 8));
+}
+
+#[test]
+fn a_gateway_that_is_killed_while_it_erases_goes_on_after_its_start() {
+    let belvo = belvo();
+    let place = Place::new().fetching_from(&belvo);
+    let mut gateway = with_a_person(&place, &belvo);
+    let erased =
+        format!("SELECT count(*) FROM links WHERE link_id = '{LINK}' AND status = 'erased'");
+    thread::scope(|scope| {
+        // It may have ended before the kill, or not.
+        scope.spawn(|| place.reads("erase", &["--link", LINK, "--yes"]));
+        place.until(&erased, 1);
+        gateway.signal("KILL");
+        assert!(!gateway.ended().success());
+    });
+    let _gateway = place.start();
+    until_erased(&place);
     nothing_is_left(&place);
 }
 

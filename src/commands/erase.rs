@@ -63,6 +63,9 @@ fn in_words(report: &Report) -> String {
     ]);
     let kept = table(&rows);
     match (report.done, report.wal_emptied) {
+        (false, _) if removed.unfinished && removed.is_empty() => format!(
+            "the erasure of link {link} was begun and is not finished: bytes of it may still be in the file. The gateway finishes it when it is started, and tries once an hour; give --yes to do it now\n"
+        ),
         (false, _) if removed.erased && removed.is_empty() => {
             format!("link {link} was erased before, and nothing is kept of it\n")
         }
@@ -71,7 +74,7 @@ fn in_words(report: &Report) -> String {
         ),
         (true, true) => format!("link {link}: this was removed for good\n{kept}"),
         (true, false) => format!(
-            "link {link}: this was removed\n{kept}\nbut a program that reads the file keeps older pages in gateway.db-wal: close it (for example an open sqlite3) and do this again\n"
+            "link {link}: this was removed\n{kept}\nbut a program that reads the file keeps older pages in gateway.db-wal: close it (for example an open sqlite3) and do this again, or have the gateway do it, which tries once an hour\n"
         ),
     }
 }

@@ -76,6 +76,8 @@ pub struct Operator<A> {
     pub ordered: Arc<Notify>,
     /// One reconcile at a time: two would ask Belvo for the same.
     pub reconciling: Mutex<()>,
+    /// One erasure at a time: what one does to free pages is in the way of the other.
+    pub erasing: Mutex<()>,
 }
 
 impl<A: Api> Operator<A> {

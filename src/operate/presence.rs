@@ -1,5 +1,5 @@
-//! Notes that the gateway runs, finds out how long it did not, and sees to what was missed meanwhile: by a problem that
-//! names the command, or by itself.
+//! What the gateway does in its operator's place: it notes that it runs, finds out how long it did not, and sees to what
+//! was missed meanwhile, by a problem that names the command or by itself; and it finishes what was interrupted.
 //!
 //! The box has no battery clock, and one that is set at boot to the time of the last shutdown looks right until the
 //! network corrects it. So the question how long the gateway was away is asked again at each note until the answer is
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use super::{Operator, reconcile};
+use super::{Operator, erase, reconcile};
 use crate::config::Reconcile;
 use crate::database::WriteError;
 use crate::fetch::Api;
@@ -57,14 +57,26 @@ impl Presence {
         }
     }
 
-    /// Notes until told to stop, and once more then.
+    /// Goes on until told to stop, and notes that the gateway runs once more then.
     ///
     /// # Errors
     /// When the writer has ended before the stop.
     pub async fn run<A: Api>(
-        mut self,
+        self,
         operator: &Operator<A>,
         notices: Notices,
+        stop: Stop,
+    ) -> Result<(), WriteError> {
+        tokio::select! {
+            ended = self.notes(operator, &notices, stop) => ended,
+            () = erase::finish(operator, &notices) => Ok(()),
+        }
+    }
+
+    async fn notes<A: Api>(
+        mut self,
+        operator: &Operator<A>,
+        notices: &Notices,
         mut stop: Stop,
     ) -> Result<(), WriteError> {
         loop {
@@ -76,7 +88,7 @@ impl Presence {
             tokio::select! {
                 () = stop.told() => break,
                 () = async {
-                    self.make_up(operator, &notices).await;
+                    self.make_up(operator, notices).await;
                     sleep(wait).await;
                 } => {}
             }
