@@ -699,6 +699,28 @@ fn with_reconcile_auto_the_gateway_makes_up_for_an_absence_by_itself() {
 }
 
 #[test]
+fn with_reconcile_auto_an_absence_is_made_up_for_whatever_comes_between() {
+    let belvo = belvo();
+    let place = Place::new().fetching_from(&belvo);
+    assert!(place.start().stop().0.success());
+    // Nobody makes up for the first one.
+    away(&place, 50);
+    let gateway = place.start();
+    place.until(AWAY, 1);
+    place.until("SELECT count(*) FROM meta WHERE key = 'alive_at' AND value > (SELECT value FROM meta WHERE key = 'away_from') + 3600000", 1);
+    assert!(gateway.stop().0.success());
+    away(&place, 5);
+    let place = place.reconciling_by_itself();
+    belvo.stop();
+    let gateway = place.start();
+    place.until_logged(&["after an absence failed"]);
+    gateway.kill();
+    belvo.restart().expect("a stand-in");
+    let _gateway = place.start();
+    place.until(AWAY, 0);
+}
+
+#[test]
 fn events_are_narrowed_by_time_kind_link_and_state() {
     let place = Place::new();
     let gateway = place.start();
