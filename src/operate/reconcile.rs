@@ -9,6 +9,7 @@ use super::{Failed, Name, Operator};
 use crate::catalog::{self, CONSENTS, LINKS, Shape};
 use crate::database::Reader;
 use crate::drain::links::{self, Status};
+use crate::drain::trouble;
 use crate::fetch::{self, Api, Cause, Error, LinkRecord, List};
 use crate::limits::{
     COLLECTED_WAIT, LINK_PAGES_MAX, LISTING_ROUNDS_MAX, ORDER_ROWS_MAX, REPORT_ROWS_MAX,
@@ -104,6 +105,10 @@ pub(super) async fn act<A: Api>(operator: &Operator<A>, order: &Order) -> Result
     // Before the first request: a webhook that comes meanwhile says more than the list.
     let known = orders::known(&operator.reader()?).map_err(Failed::file)?;
     let listed = links(operator, &*api).await.map_err(|error| {
+        // What refuses one request refuses all of them, the drain's too.
+        if let Some(pause) = trouble::pause(&error, 0) {
+            operator.budget.pause(pause);
+        }
         let next_step = error.next_step();
         Failed(format!(
             "Belvo's list of links could not be read: {error}; {next_step}"
@@ -410,7 +415,11 @@ pub fn stand(reader: &Reader, name: &Name) -> Result<Stand, Failed> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fetch::Request;
+    use crate::limits::{CREDENTIALS_WAIT, THROTTLED_WAIT};
+    use crate::operate::tests::operator;
     use std::time::Duration;
+    use tokio::time::Instant;
 
     const LINK: &str = "16f68516-bcbc-4cf7-b815-c500d4204e28";
     const HOUR: Duration = Duration::from_secs(3600);
@@ -502,6 +511,37 @@ mod tests {
                 .gone
                 .is_empty()
         );
+    }
+
+    /// A Belvo that refuses everything.
+    struct Refusing(u16);
+
+    impl Api for Refusing {
+        async fn get(&self, request: &Request) -> Result<Vec<u8>, Error> {
+            let (status, code) = (self.0, None);
+            Err(Error::new(
+                &request.path,
+                request.page,
+                Cause::Status { status, code },
+            ))
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_throttled_or_refused_pauses_the_fetches_too() {
+        for (status, pause) in [
+            (429, THROTTLED_WAIT),
+            (403, THROTTLED_WAIT),
+            (401, CREDENTIALS_WAIT),
+            (500, Duration::ZERO),
+        ] {
+            let began = Instant::now();
+            let (_place, operator) = operator(Refusing(status), at());
+            assert!(act(&operator, &Order::default()).await.is_err());
+            let paused_until = operator.budget.paused_until();
+            assert!(paused_until >= began + pause, "{status}");
+            assert!(paused_until <= Instant::now() + pause, "{status}");
+        }
     }
 
     #[test]
