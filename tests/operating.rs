@@ -232,8 +232,39 @@ fn reconcile_counts_what_is_missing_and_marks_it_only_when_told_to() {
     );
     let deleted = "SELECT count(*) FROM objects WHERE deleted_at IS NOT NULL";
     assert_eq!(place.value::<i64>(deleted), 0);
+    // A list that cannot be complete says nothing about what is missing, and marks nothing.
+    belvo.fail(When::path(TRANSACTIONS).always(), Fault::Count(99));
+    let done = said(&place.reads("reconcile", &["--tombstone-missing"]));
+    assert!(
+        done.contains("1 of 1 lists were fetched")
+            && done.contains("never agreed with its own count, so it is not known what is missing"),
+        "{done}"
+    );
+    assert!(!done.contains("objects of the file"), "{done}");
+    assert_eq!(place.value::<i64>(deleted), 0);
+    belvo.clear_script();
     said(&place.reads("reconcile", &["--tombstone-missing"]));
     assert_eq!(place.value::<i64>(deleted), 2);
+}
+
+#[test]
+fn reconcile_does_not_take_a_deletion_for_news_of_what_was_collected() {
+    let belvo = belvo();
+    let place = Place::new().fetching_from(&belvo);
+    let gateway = place.start();
+    belvo.put(TRANSACTIONS, LINK, objects("transaction", 7));
+    belvo.put_link(&LinkRecord {
+        fetch_resources: vec!["TRANSACTIONS"],
+        ..record("2026-11-20T10:28:40Z")
+    });
+    assert_eq!(gateway.answers(transactions_deleted(LINK, &[GONE])), 200);
+    place.until("SELECT count(*) FROM events", 1);
+    let done = said(&place.reads("reconcile", &[]));
+    assert!(done.contains("1 of 1 lists were fetched"), "{done}");
+    assert_eq!(
+        place.value::<i64>("SELECT count(*) FROM transactions WHERE NOT deleted"),
+        7
+    );
 }
 
 #[test]
@@ -673,6 +704,10 @@ fn a_long_absence_is_a_problem_with_a_command_and_a_short_one_is_none() {
     assert_eq!(place.value::<i64>(AWAY), 1, "an hour is not all of it");
     said(&place.reads("reconcile", &["--dry-run", "--since", &since]));
     assert_eq!(place.value::<i64>(AWAY), 1, "a dry run changes nothing");
+    belvo.fail(When::path("/api/links/").times(3), Fault::Count(7));
+    let doubtful = said(&place.reads("reconcile", &["--since", &since]));
+    assert!(doubtful.contains("do this again later"), "{doubtful}");
+    assert_eq!(place.value::<i64>(AWAY), 1, "some links were not seen");
     said(&place.reads("reconcile", &["--since", &since]));
     assert_eq!(place.value::<i64>(AWAY), 0);
     assert!(gateway.stop().0.success());

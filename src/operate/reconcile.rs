@@ -328,13 +328,13 @@ async fn apply<A: Api>(
     report
         .marked
         .retain(|marked| ordered.contains(&marked.name));
-    let since = order.since_ms.map(UnixMs);
-    operator
-        .store
-        .made_up(since, operator.clock.wall())
-        .await
-        .map_err(Failed::file)?;
     operator.ordered.notify_one();
+    // A link that moved may be among those that a list in doubt did not hold.
+    if report.agreed {
+        let since = order.since_ms.map(UnixMs);
+        let made_up = operator.store.made_up(since, operator.clock.wall()).await;
+        made_up.map_err(Failed::file)?;
+    }
     Ok(())
 }
 
@@ -375,6 +375,8 @@ pub struct Stand {
     pub error: Option<String>,
     /// The state of its link, when that holds it up.
     pub held_by_link: Option<String>,
+    /// Whether it was fetched and never agreed with its own count, so that it is not known to be complete.
+    pub doubtful: bool,
     /// Live objects of the file that the complete list does not hold.
     pub missing: Option<u64>,
 }
@@ -396,8 +398,11 @@ pub fn stand(reader: &Reader, name: &Name) -> Result<Stand, Failed> {
         return Ok(Stand::default());
     };
     if !work.is_pending() {
+        let doubtful = work.listed_at.is_none();
         return Ok(Stand {
-            missing: work.missing,
+            doubtful,
+            // What an earlier list did not hold says nothing about this one.
+            missing: work.missing.filter(|_| !doubtful),
             ..Stand::default()
         });
     }
@@ -408,7 +413,7 @@ pub fn stand(reader: &Reader, name: &Name) -> Result<Stand, Failed> {
         waits: held.is_none() && !failed,
         error: error.map(|failure| failure.text),
         held_by_link: held.map(|status| status.name().to_owned()),
-        missing: None,
+        ..Stand::default()
     })
 }
 
