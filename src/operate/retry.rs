@@ -37,7 +37,7 @@ pub struct Report {
     pub done: bool,
     /// The work, as it was before.
     pub work: Vec<Row>,
-    /// Whether there is more than that.
+    /// Whether there is more than that, which is left as it is.
     pub more: bool,
 }
 
