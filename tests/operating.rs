@@ -384,7 +384,8 @@ fn with_a_person<'a>(place: &'a Place, belvo: &StandIn) -> Gateway<'a> {
     ] {
         assert_eq!(gateway.answers(webhook), 200);
     }
-    assert_eq!(gateway.answers(format!("not json {LINK} {MARK}")), 400);
+    let unread = format!("not json {} {MARK}", LINK.to_uppercase());
+    assert_eq!(gateway.answers(unread), 400);
     place.until(
         "SELECT count(*) FROM problems WHERE kind = 'unreadable-body'",
         1,

@@ -224,10 +224,11 @@ fn begin(transaction: &Transaction<'_>, link_id: &str, now: UnixMs) -> rusqlite:
 }
 
 /// The bytes of a body that could not be read, and the path of a request in a problem of the gateway itself, may name the
-/// link, too.
+/// link, too; the former in upper case or without dashes.
 fn forget_mentions(transaction: &Transaction<'_>, link_id: &str) -> rusqlite::Result<()> {
     transaction.execute(
-        "UPDATE problems SET evidence = NULL WHERE instr(CAST(evidence AS TEXT), ?1) > 0",
+        "UPDATE problems SET evidence = NULL
+          WHERE instr(replace(lower(CAST(evidence AS TEXT)), '-', ''), replace(lower(?1), '-', '')) > 0",
         [link_id],
     )?;
     transaction
