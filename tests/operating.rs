@@ -458,6 +458,11 @@ fn erase_shows_first_and_leaves_no_byte_of_a_link_in_a_running_gateways_file() {
         place.value::<String>("SELECT body FROM journal WHERE seq = 11"),
         ""
     );
+    assert_eq!(gateway.answers(format!("not json {LINK} {MARK}")), 400);
+    place.until(
+        "SELECT max(count) FROM problems WHERE kind = 'unreadable-body'",
+        2,
+    );
     said(&place.reads("reconcile", &[]));
     said(&place.reads("retry", &["--all", "--fetched", "--yes"]));
     place.until_fetched();

@@ -226,9 +226,11 @@ fn begin(transaction: &Transaction<'_>, link_id: &str, now: UnixMs) -> rusqlite:
 /// The bytes of a body that could not be read, and the path of a request in a problem of the gateway itself, may name the
 /// link, too; the former in upper case or without dashes.
 fn forget_mentions(transaction: &Transaction<'_>, link_id: &str) -> rusqlite::Result<()> {
+    let plain = plain("evidence");
     transaction.execute(
-        "UPDATE problems SET evidence = NULL
-          WHERE instr(replace(lower(CAST(evidence AS TEXT)), '-', ''), replace(lower(?1), '-', '')) > 0",
+        &format!(
+            "UPDATE problems SET evidence = NULL WHERE instr({plain}, replace(lower(?1), '-', '')) > 0"
+        ),
         [link_id],
     )?;
     transaction
@@ -237,6 +239,25 @@ fn forget_mentions(transaction: &Transaction<'_>, link_id: &str) -> rusqlite::Re
             [link_id],
         )
         .map(drop)
+}
+
+/// Bytes as an id is looked for in them.
+fn plain(bytes: &str) -> String {
+    format!("replace(lower(CAST({bytes} AS TEXT)), '-', '')")
+}
+
+/// Whether these bytes name a link that was erased here.
+///
+/// # Errors
+/// When SQLite cannot read.
+pub(super) fn names_erased(connection: &Connection, bytes: &[u8]) -> rusqlite::Result<bool> {
+    let plain = plain("?1");
+    connection
+        .prepare_cached(&format!(
+            "SELECT EXISTS (SELECT 1 FROM links
+              WHERE status = 'erased' AND instr({plain}, replace(lower(link_id), '-', '')) > 0)"
+        ))?
+        .query_row([bytes], |row| row.get(0))
 }
 
 /// Removes some of its objects and webhooks; nothing when there are none left.
