@@ -368,7 +368,8 @@ impl DrainThread {
                 budget: Arc::clone(&budget),
                 clock,
                 ordered: Arc::clone(&ordered),
-                reconciling: Mutex::new(()),
+                reconciling: Mutex::default(),
+                erasing: Mutex::default(),
             };
             let parts = Parts {
                 state_directory,
@@ -516,7 +517,8 @@ impl Standby {
                 budget: Arc::new(Budget::new(per_second, burst)),
                 clock: Clock::of_machine(),
                 ordered: Arc::new(Notify::new()),
-                reconciling: Mutex::new(()),
+                reconciling: Mutex::default(),
+                erasing: Mutex::default(),
             },
             end,
         })

@@ -172,6 +172,8 @@ pub const REPORT_ROWS_MAX: usize = 20_000;
 pub const ORDER_ROWS_MAX: usize = 200;
 /// Rows that are erased in one transaction, so that an append waits for few of them.
 pub const ERASE_ROWS_MAX: u32 = 200;
+/// Between two tries to finish an erasure that was interrupted; each looks through the whole file.
+pub const ERASE_AGAIN: Duration = Duration::from_secs(3600);
 /// Pages of the file that are looked through in one transaction when something was erased.
 pub const CLEAN_PAGES_MAX: u32 = 128;
 /// Pages of the list of all links, of 1,000 at best; they are held in memory.

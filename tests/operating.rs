@@ -1,7 +1,10 @@
 //! What an operator does to a gateway, running and stopped: retry, reconcile, erase; and what it notices by itself.
 
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::Output;
+use std::thread;
 use std::time::Duration;
 
 use belvo_gateway::standin::objects::{Household, LinkRecord};
@@ -12,7 +15,7 @@ use belvo_gateway::standin::{Fault, StandIn, When};
 use rusqlite::Connection;
 use serde_json::Value;
 
-use crate::vocabulary::{Gateway, LINK, Place, belvo, text};
+use crate::vocabulary::{Gateway, LINK, Place, belvo, rest, text};
 
 const ACCOUNTS: &str = "/api/accounts/";
 const TRANSACTIONS: &str = "/api/transactions/";
@@ -229,8 +232,39 @@ fn reconcile_counts_what_is_missing_and_marks_it_only_when_told_to() {
     );
     let deleted = "SELECT count(*) FROM objects WHERE deleted_at IS NOT NULL";
     assert_eq!(place.value::<i64>(deleted), 0);
+    // A list that cannot be complete says nothing about what is missing, and marks nothing.
+    belvo.fail(When::path(TRANSACTIONS).always(), Fault::Count(99));
+    let done = said(&place.reads("reconcile", &["--tombstone-missing"]));
+    assert!(
+        done.contains("1 of 1 lists were fetched")
+            && done.contains("never agreed with its own count, so it is not known what is missing"),
+        "{done}"
+    );
+    assert!(!done.contains("objects of the file"), "{done}");
+    assert_eq!(place.value::<i64>(deleted), 0);
+    belvo.clear_script();
     said(&place.reads("reconcile", &["--tombstone-missing"]));
     assert_eq!(place.value::<i64>(deleted), 2);
+}
+
+#[test]
+fn reconcile_does_not_take_a_deletion_for_news_of_what_was_collected() {
+    let belvo = belvo();
+    let place = Place::new().fetching_from(&belvo);
+    let gateway = place.start();
+    belvo.put(TRANSACTIONS, LINK, objects("transaction", 7));
+    belvo.put_link(&LinkRecord {
+        fetch_resources: vec!["TRANSACTIONS"],
+        ..record("2026-11-20T10:28:40Z")
+    });
+    assert_eq!(gateway.answers(transactions_deleted(LINK, &[GONE])), 200);
+    place.until("SELECT count(*) FROM events", 1);
+    let done = said(&place.reads("reconcile", &[]));
+    assert!(done.contains("1 of 1 lists were fetched"), "{done}");
+    assert_eq!(
+        place.value::<i64>("SELECT count(*) FROM transactions WHERE NOT deleted"),
+        7
+    );
 }
 
 #[test]
@@ -342,14 +376,16 @@ fn with_a_person<'a>(place: &'a Place, belvo: &StandIn) -> Gateway<'a> {
             "openfinance_consent_expired",
             Some("2026-11-20T00:00:00Z"),
         )),
-        marked(link_event(LINK, "token_required")),
         format!(
             r#"{{"webhook_id":"{MARK}","webhook_type":"WEATHER","webhook_code":"sunny","link_id":"{LINK}","data":{{}}}}"#
         ),
+        // The last about its link: a record that is being read when another one comes does not decide.
+        marked(link_event(LINK, "token_required")),
     ] {
         assert_eq!(gateway.answers(webhook), 200);
     }
-    assert_eq!(gateway.answers(format!("not json {LINK} {MARK}")), 400);
+    let unread = format!("not json {} {MARK}", LINK.to_uppercase());
+    assert_eq!(gateway.answers(unread), 400);
     place.until(
         "SELECT count(*) FROM problems WHERE kind = 'unreadable-body'",
         1,
@@ -421,6 +457,11 @@ fn erase_shows_first_and_leaves_no_byte_of_a_link_in_a_running_gateways_file() {
     assert_eq!(
         place.value::<String>("SELECT body FROM journal WHERE seq = 11"),
         ""
+    );
+    assert_eq!(gateway.answers(format!("not json {LINK} {MARK}")), 400);
+    place.until(
+        "SELECT max(count) FROM problems WHERE kind = 'unreadable-body'",
+        2,
     );
     said(&place.reads("reconcile", &[]));
     said(&place.reads("retry", &["--all", "--fetched", "--yes"]));
@@ -507,8 +548,60 @@ fn erase_says_when_a_reader_keeps_old_pages_and_finishes_when_done_again() {
         "{}",
         text(&output.stdout)
     );
+    let unfinished = said(&place.reads("erase", &["--link", LINK]));
+    assert!(unfinished.contains("is not finished"), "{unfinished}");
     drop(reader);
     said(&place.reads("erase", &["--link", LINK, "--yes"]));
+    nothing_is_left(&place);
+}
+
+/// Waits until the gateway has finished what was begun.
+fn until_erased(place: &Place) {
+    place.until("SELECT count(*) FROM erasures WHERE finished_at IS NULL", 0);
+}
+
+#[test]
+fn an_erasure_that_was_interrupted_is_finished_after_the_next_start() {
+    let belvo = belvo();
+    let place = Place::new().fetching_from(&belvo);
+    assert!(with_a_person(&place, &belvo).stop().0.success());
+    // As if it had been killed after the first transaction.
+    let file = Connection::open(place.state().join("gateway.db")).expect("a file");
+    file.execute_batch(&format!(
+        "INSERT INTO erasures (at, link_id) VALUES (0, '{LINK}');
+         UPDATE links SET status = 'erased', institution = NULL, body = NULL WHERE link_id = '{LINK}'"
+    ))
+    .expect("rows");
+    drop(file);
+    let _gateway = place.start();
+    until_erased(&place);
+    nothing_is_left(&place);
+    place.until_logged(&["finished the erasure", LINK]);
+    let gone: (i64, i64) = place
+        .file()
+        .query_row("SELECT objects, deliveries FROM erasures", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .expect("a row");
+    assert_eq!(gone, (1_301, 8));
+}
+
+#[test]
+fn a_gateway_that_is_killed_while_it_erases_goes_on_after_its_start() {
+    let belvo = belvo();
+    let place = Place::new().fetching_from(&belvo);
+    let mut gateway = with_a_person(&place, &belvo);
+    let erased =
+        format!("SELECT count(*) FROM links WHERE link_id = '{LINK}' AND status = 'erased'");
+    thread::scope(|scope| {
+        // It may have ended before the kill, or not.
+        scope.spawn(|| place.reads("erase", &["--link", LINK, "--yes"]));
+        place.until(&erased, 1);
+        gateway.signal("KILL");
+        assert!(!gateway.ended().success());
+    });
+    let _gateway = place.start();
+    until_erased(&place);
     nothing_is_left(&place);
 }
 
@@ -541,6 +634,41 @@ fn the_control_socket_is_its_owners_and_is_replaced_after_a_crash() {
     retry();
     assert!(gateway.stop().0.success());
     assert!(!socket.exists());
+}
+
+#[test]
+fn a_gateway_of_another_version_and_its_command_say_so_and_guess_nothing() {
+    let place = Place::new();
+    let gateway = place.start();
+    let socket = place.state().join("control");
+    place.until("SELECT count(*) FROM meta WHERE key = 'alive_at'", 1);
+    let mut stream = UnixStream::connect(&socket).expect("a gateway");
+    // Of a newer command, which narrows the order in a way that this gateway does not know.
+    stream
+        .write_all(b"{\"retry\":{\"fetched\":true,\"institution\":\"x\"}}\n")
+        .expect("an order");
+    let answer = text(&rest(stream));
+    assert!(answer.contains("another version"), "{answer}");
+    assert!(gateway.stop().0.success());
+    let listener = UnixListener::bind(&socket).expect("a socket");
+    for answered in [
+        r#"{"done":{"prune":{}}}"#,
+        r#"{"done":{"erase":{"done":true}}}"#,
+        r#"{"done":{"reconcile":{"done":true,"links":0,"agreed":true,"marked":[],"marked_more":0,"changed":[],"gone":[],"left":{}}}}"#,
+    ] {
+        let error = thread::scope(|scope| {
+            scope.spawn(|| {
+                let (stream, _) = listener.accept().expect("a command");
+                let mut order = String::new();
+                BufReader::new(&stream)
+                    .read_line(&mut order)
+                    .expect("an order");
+                writeln!(&stream, "{answered}").expect("an answer");
+            });
+            complaint(&place.reads("retry", &["--all", "--yes"]))
+        });
+        assert!(error.contains("another version"), "{error}");
+    }
 }
 
 /// Makes the last note of a stopped gateway older.
@@ -583,6 +711,10 @@ fn a_long_absence_is_a_problem_with_a_command_and_a_short_one_is_none() {
     assert_eq!(place.value::<i64>(AWAY), 1, "an hour is not all of it");
     said(&place.reads("reconcile", &["--dry-run", "--since", &since]));
     assert_eq!(place.value::<i64>(AWAY), 1, "a dry run changes nothing");
+    belvo.fail(When::path("/api/links/").times(3), Fault::Count(7));
+    let doubtful = said(&place.reads("reconcile", &["--since", &since]));
+    assert!(doubtful.contains("do this again later"), "{doubtful}");
+    assert_eq!(place.value::<i64>(AWAY), 1, "some links were not seen");
     said(&place.reads("reconcile", &["--since", &since]));
     assert_eq!(place.value::<i64>(AWAY), 0);
     assert!(gateway.stop().0.success());
@@ -606,6 +738,28 @@ fn with_reconcile_auto_the_gateway_makes_up_for_an_absence_by_itself() {
         1,
     );
     place.until_logged(&["compared with Belvo after an absence"]);
+}
+
+#[test]
+fn with_reconcile_auto_an_absence_is_made_up_for_whatever_comes_between() {
+    let belvo = belvo();
+    let place = Place::new().fetching_from(&belvo);
+    assert!(place.start().stop().0.success());
+    // Nobody makes up for the first one.
+    away(&place, 50);
+    let gateway = place.start();
+    place.until(AWAY, 1);
+    place.until("SELECT count(*) FROM meta WHERE key = 'alive_at' AND value > (SELECT value FROM meta WHERE key = 'away_from') + 3600000", 1);
+    assert!(gateway.stop().0.success());
+    away(&place, 5);
+    let place = place.reconciling_by_itself();
+    belvo.stop();
+    let gateway = place.start();
+    place.until_logged(&["after an absence failed"]);
+    gateway.kill();
+    belvo.restart().expect("a stand-in");
+    let _gateway = place.start();
+    place.until(AWAY, 0);
 }
 
 #[test]

@@ -29,8 +29,8 @@ pub(super) struct Acting {
 }
 
 /// What came of an order.
-pub(super) struct Acted {
-    pub(super) report: Report,
+pub(super) struct Acted<T> {
+    pub(super) report: T,
     /// Whether a running gateway did it, which goes on with what follows.
     pub(super) by_running: bool,
 }
@@ -55,28 +55,29 @@ impl Acting {
         })
     }
 
-    /// Has it done. A gateway that is just starting holds the lock before it has its socket, and one that is just ending
-    /// after it had it.
-    pub(super) fn act(&self, order: &Order) -> anyhow::Result<Acted> {
+    /// Has it done, and takes the report `of` such an order.
+    pub(super) fn act<T>(
+        &self,
+        order: &Order,
+        of: impl FnOnce(Report) -> Option<T>,
+    ) -> anyhow::Result<Acted<T>> {
+        let (report, by_running) = self.report(order)?;
+        let report = of(report).ok_or(AskError::OtherVersion)?;
+        Ok(Acted { report, by_running })
+    }
+
+    /// The report, and whether it is a running gateway's. One that is just starting holds the lock before it has its
+    /// socket, and one that is just ending after it had it.
+    fn report(&self, order: &Order) -> anyhow::Result<(Report, bool)> {
         let begun = Instant::now();
         loop {
             match self.runtime.block_on(ask(&self.directory, order)) {
-                Ok(report) => {
-                    return Ok(Acted {
-                        report,
-                        by_running: true,
-                    });
-                }
+                Ok(report) => return Ok((report, true)),
                 Err(AskError::Nobody) => {}
                 Err(error) => return Err(error.into()),
             }
             match self.act_instead(order) {
-                Ok(report) => {
-                    return Ok(Acted {
-                        report,
-                        by_running: false,
-                    });
-                }
+                Ok(report) => return Ok((report, false)),
                 Err(error) if is_locked(&error) && begun.elapsed() < CONTROL_WAIT => {
                     thread::sleep(LOOK_EVERY);
                 }

@@ -28,13 +28,12 @@ pub fn run(arguments: &Erase) -> anyhow::Result<ExitCode> {
     let report = match arguments.yes {
         false => look,
         true => {
-            let acted = Acting::on(&arguments.reading)?.act(&Order::Erase(order))?;
-            let Any::Erase(report) = acted.report else {
-                bail!(
-                    "the gateway answered another order; it is of another version than the command: restart it"
-                )
+            let of = |report| match report {
+                Any::Erase(report) => Some(report),
+                _ => None,
             };
-            report
+            let acted = Acting::on(&arguments.reading)?.act(&Order::Erase(order), of)?;
+            acted.report
         }
     };
     print(&match arguments.reading.json {
@@ -64,6 +63,9 @@ fn in_words(report: &Report) -> String {
     ]);
     let kept = table(&rows);
     match (report.done, report.wal_emptied) {
+        (false, _) if removed.unfinished && removed.is_empty() => format!(
+            "the erasure of link {link} was begun and is not finished: bytes of it may still be in the file. The gateway finishes it when it is started, and tries once an hour; give --yes to do it now\n"
+        ),
         (false, _) if removed.erased && removed.is_empty() => {
             format!("link {link} was erased before, and nothing is kept of it\n")
         }
@@ -72,7 +74,7 @@ fn in_words(report: &Report) -> String {
         ),
         (true, true) => format!("link {link}: this was removed for good\n{kept}"),
         (true, false) => format!(
-            "link {link}: this was removed\n{kept}\nbut a program that reads the file keeps older pages in gateway.db-wal: close it (for example an open sqlite3) and do this again\n"
+            "link {link}: this was removed\n{kept}\nbut a program that reads the file keeps older pages in gateway.db-wal: close it (for example an open sqlite3) and do this again, or have the gateway do it, which tries once an hour\n"
         ),
     }
 }

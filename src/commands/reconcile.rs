@@ -51,12 +51,11 @@ pub fn run(arguments: &Reconcile) -> anyhow::Result<ExitCode> {
         tombstone_missing: arguments.tombstone_missing,
     };
     let acting = Acting::on(&arguments.reading)?;
-    let Acted { report, by_running } = acting.act(&Order::Reconcile(order))?;
-    let Any::Reconcile(report) = report else {
-        bail!(
-            "the gateway answered another order; it is of another version than the command: restart it"
-        )
+    let of = |report| match report {
+        Any::Reconcile(report) => Some(report),
+        _ => None,
     };
+    let Acted { report, by_running } = acting.act(&Order::Reconcile(order), of)?;
     if !arguments.reading.json {
         print(&in_words(&report))?;
     }
@@ -99,17 +98,21 @@ fn code(fetched: Option<&[Fetched]>) -> ExitCode {
 fn wait(acting: &Acting, report: &Report) -> anyhow::Result<Vec<Fetched>> {
     let terminal = io::stderr().is_terminal();
     let reader = open_reader(&acting.directory)?;
+    let waiting = |marked: &reconcile::Marked| Fetched {
+        name: marked.name.clone(),
+        stand: Stand {
+            waits: true,
+            ..Stand::default()
+        },
+    };
+    let mut fetched: Vec<_> = report.marked.iter().map(waiting).collect();
     for look in 1u32.. {
         if look % ASK_EVERY == 0 && !socket::is_there(&acting.directory) {
             bail!("the gateway has ended; what was marked is fetched when it is started again")
         }
-        let mut fetched = Vec::new();
-        for marked in &report.marked {
-            let stand = reconcile::stand(&reader, &marked.name)?;
-            fetched.push(Fetched {
-                name: marked.name.clone(),
-                stand,
-            });
+        // Only at what is still open: there may be thousands, and the gateway needs the processor as well.
+        for fetched in fetched.iter_mut().filter(|fetched| fetched.stand.waits) {
+            fetched.stand = reconcile::stand(&reader, &fetched.name)?;
         }
         let open = fetched.iter().filter(|fetched| fetched.stand.waits).count();
         if terminal {
@@ -131,7 +134,7 @@ fn wait(acting: &Acting, report: &Report) -> anyhow::Result<Vec<Fetched>> {
 fn in_words(report: &Report) -> String {
     let mut text = format!("Belvo lists {} links\n", report.links);
     if !report.agreed {
-        text += "the list never agreed with its own count, so links that are missing from it were not looked at; do this again later\n";
+        text += "the list never agreed with its own count, so what is missing from it was not looked at; do this again later\n";
     }
     for changed in &report.changed {
         let before = changed.before.as_deref().unwrap_or("not known");
@@ -180,6 +183,15 @@ fn outcome(fetched: &[Fetched], swept: bool) -> String {
             text += &format!("{what}: {error}\n");
         } else if let Some(link) = &stand.held_by_link {
             text += &format!("{what}: waits, the link is {link}\n");
+        } else if stand.doubtful {
+            text += &format!(
+                "{what}: never agreed with its own count, so it is not known what is missing from it{}\n",
+                if swept {
+                    "; the next list that does marks that as deleted"
+                } else {
+                    ""
+                }
+            );
         } else if let Some(missing) = stand.missing.filter(|missing| *missing > 0) {
             text += &format!(
                 "{what}: {missing} objects of the file are not in Belvo's complete list; --tombstone-missing would mark them as deleted\n"

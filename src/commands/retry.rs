@@ -2,8 +2,6 @@
 
 use std::process::ExitCode;
 
-use anyhow::bail;
-
 use super::acting::Acting;
 use super::{open, print, table};
 use crate::cli::Retry;
@@ -25,13 +23,12 @@ pub fn run(arguments: &Retry) -> anyhow::Result<ExitCode> {
     let (report, by_running) = match arguments.yes {
         false => (retry::look(&open(&arguments.reading)?, &order)?, true),
         true => {
-            let acted = Acting::on(&arguments.reading)?.act(&Order::Retry(order))?;
-            let Any::Retry(report) = acted.report else {
-                bail!(
-                    "the gateway answered another order; it is of another version than the command: restart it"
-                )
+            let of = |report| match report {
+                Any::Retry(report) => Some(report),
+                _ => None,
             };
-            (report, acted.by_running)
+            let acted = Acting::on(&arguments.reading)?.act(&Order::Retry(order), of)?;
+            (acted.report, acted.by_running)
         }
     };
     print(&match arguments.reading.json {
@@ -61,12 +58,14 @@ fn in_words(report: &Report, by_running: bool) -> String {
             .collect::<Vec<_>>(),
     );
     let count = report.work.len();
-    let more = if report.more { " and more" } else { "" };
     text += &match (report.done, by_running) {
-        (false, _) => format!("\n{count}{more} would be fetched at once; give --yes to do it\n"),
-        (true, true) => format!("\n{count}{more} are fetched now, within the request budget\n"),
-        (true, false) => format!("\n{count}{more} are fetched when the gateway is started\n"),
+        (false, _) => format!("\n{count} would be fetched at once; give --yes to do it\n"),
+        (true, true) => format!("\n{count} are fetched now, within the request budget\n"),
+        (true, false) => format!("\n{count} are fetched when the gateway is started\n"),
     };
+    if report.more {
+        text += "there is more than that, which is left as it is: narrow it down with --link, --resource or --class\n";
+    }
     let held = report
         .work
         .iter()
@@ -100,4 +99,33 @@ fn line(row: &Row) -> Vec<String> {
         row.attempts.to_string(),
         or_dash(row.error.as_deref().unwrap_or_default()),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::operate::Name;
+
+    #[test]
+    fn what_is_beyond_one_order_is_not_said_to_be_fetched() {
+        let row = Row {
+            name: Name {
+                link_id: "l".to_owned(),
+                resource: "accounts".to_owned(),
+                object_id: String::new(),
+            },
+            state: "waiting".to_owned(),
+            attempts: 0,
+            error: None,
+            held_by_link: None,
+        };
+        let report = Report {
+            done: true,
+            work: vec![row],
+            more: true,
+        };
+        let said = in_words(&report, true);
+        assert!(said.contains("\n1 are fetched now"), "{said}");
+        assert!(said.contains("left as it is: narrow it down"), "{said}");
+    }
 }

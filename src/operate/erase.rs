@@ -2,18 +2,21 @@
 //! link was erased, when, and how much went; whatever comes about it later is not kept.
 
 use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
 
 use super::{Failed, Operator};
 use crate::database::Reader;
 use crate::fetch::Api;
 use crate::journal;
-use crate::limits::{PLAN_BYTES_MAX, PLAN_ROWS_MAX};
+use crate::limits::{ERASE_AGAIN, PLAN_BYTES_MAX, PLAN_ROWS_MAX};
+use crate::notices::{Notice, Notices};
 use crate::store;
 use crate::store::erasing::{self, Holdings};
 use crate::webhook::{self, Envelope, Seq};
 
 /// Which link.
 #[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Order {
     /// Its id.
     pub link: String,
@@ -72,7 +75,41 @@ fn unplanned(reader: &Reader, link: &str) -> Result<Vec<Seq>, Failed> {
 
 /// Removes it.
 pub(super) async fn act<A: Api>(operator: &Operator<A>, order: &Order) -> Result<Report, Failed> {
-    let link = webhook::normal(order.link.clone());
+    let _alone = operator.erasing.lock().await;
+    remove(operator, webhook::normal(order.link.clone())).await
+}
+
+/// Finishes, now and then, what was begun and interrupted: by a kill, a full disk, or a reader of an older state. Goes on
+/// for ever.
+pub(super) async fn finish<A: Api>(operator: &Operator<A>, notices: &Notices) {
+    loop {
+        {
+            let _alone = operator.erasing.lock().await;
+            let reader = operator.reader().ok();
+            let links = reader.and_then(|reader| erasing::unfinished(&reader).ok());
+            for link in links.into_iter().flatten() {
+                let outcome = remove(operator, link.clone()).await;
+                notices.say(finished(&link, outcome));
+            }
+        }
+        sleep(ERASE_AGAIN).await;
+    }
+}
+
+fn finished(link: &str, outcome: Result<Report, Failed>) -> Notice {
+    let unfinished = format!("the erasure of link {link} is not finished");
+    match outcome {
+        Ok(report) if report.wal_emptied => Notice::News(format!(
+            "finished the erasure of link {link}, which was interrupted"
+        )),
+        Ok(_) => Notice::Warning(format!(
+            "{unfinished}: a program that reads the file keeps older pages in gateway.db-wal; close it, it is tried again"
+        )),
+        Err(failed) => Notice::Warning(format!("{unfinished} and is tried again: {failed}")),
+    }
+}
+
+async fn remove<A: Api>(operator: &Operator<A>, link: String) -> Result<Report, Failed> {
     let unplanned = unplanned(&operator.reader()?, &link)?;
     let not_all = |error| {
         Failed(format!(
@@ -87,6 +124,11 @@ pub(super) async fn act<A: Api>(operator: &Operator<A>, order: &Order) -> Result
         .map_err(not_all)?;
     operator.store.scrub().await.map_err(not_all)?;
     let wal_emptied = operator.writer.truncate_wal().await.map_err(not_all)?;
+    if wal_emptied {
+        let now = operator.clock.wall();
+        let noted = operator.store.erased(link.clone(), now).await;
+        noted.map_err(not_all)?;
+    }
     Ok(Report {
         done: true,
         link,

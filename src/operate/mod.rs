@@ -22,7 +22,7 @@ use crate::fetch::Api;
 use crate::store::{Store, alive};
 use crate::system::clock::{Clock, UnixMs};
 
-/// What is to be done.
+/// What is to be done. A field that is not known is refused: whoever narrowed an order by it must not have all of it done.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Order {
@@ -76,6 +76,8 @@ pub struct Operator<A> {
     pub ordered: Arc<Notify>,
     /// One reconcile at a time: two would ask Belvo for the same.
     pub reconciling: Mutex<()>,
+    /// One erasure at a time: what one does to free pages is in the way of the other.
+    pub erasing: Mutex<()>,
 }
 
 impl<A: Api> Operator<A> {
@@ -95,6 +97,12 @@ impl<A: Api> Operator<A> {
     pub fn alive_at(&self) -> Option<UnixMs> {
         let reader = self.reader().ok()?;
         alive::alive_at(&reader).ok().flatten()
+    }
+
+    /// Since when webhooks may be missing that nobody has made up for.
+    fn away_from(&self) -> Option<UnixMs> {
+        let reader = self.reader().ok()?;
+        alive::away_from(&reader).ok().flatten()
     }
 
     fn reader(&self) -> Result<Reader, Failed> {
@@ -140,5 +148,34 @@ fn state(work: &Work) -> &'static str {
         (true, Some(block), _) => block.name(),
         (true, None, 0) => "waiting",
         (true, None, _) => "retrying",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::{StateDirectory, open_writer};
+    use crate::store::VIEWS;
+    use tempfile::TempDir;
+
+    /// An operator on a file of its own, with this API, at a simulated time.
+    pub(super) fn operator<A: Api>(api: A, at: UnixMs) -> (TempDir, Operator<A>) {
+        let place = tempfile::tempdir().expect("a temporary directory");
+        let directory = StateDirectory::lock(place.path()).expect("a state directory");
+        let connection = open_writer(&directory, VIEWS).expect("a file");
+        let writer = Writer::without_thread(directory, connection, VIEWS);
+        let (_clients, api) = watch::channel(Some(Arc::new(api)));
+        let operator = Operator {
+            state_directory: place.path().to_owned(),
+            store: Store::new(writer.clone()),
+            writer,
+            api,
+            budget: Arc::new(Budget::new(1_000.0, 1_000)),
+            clock: Clock::simulated(at),
+            ordered: Arc::new(Notify::new()),
+            reconciling: Mutex::default(),
+            erasing: Mutex::default(),
+        };
+        (place, operator)
     }
 }

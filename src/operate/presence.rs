@@ -1,5 +1,5 @@
-//! Notes that the gateway runs, finds out how long it did not, and sees to what was missed meanwhile: by a problem that
-//! names the command, or by itself.
+//! What the gateway does in its operator's place: it notes that it runs, finds out how long it did not, and sees to what
+//! was missed meanwhile, by a problem that names the command or by itself; and it finishes what was interrupted.
 //!
 //! The box has no battery clock, and one that is set at boot to the time of the last shutdown looks right until the
 //! network corrects it. So the question how long the gateway was away is asked again at each note until the answer is
@@ -7,9 +7,10 @@
 
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
-use super::{Operator, reconcile};
+use super::{Operator, erase, reconcile};
 use crate::config::Reconcile;
 use crate::database::WriteError;
 use crate::fetch::Api;
@@ -42,8 +43,8 @@ pub struct Presence {
     alive_at: Option<UnixMs>,
     started: Instant,
     reconcile: Reconcile,
-    /// What the gateway still has to compare by itself.
-    since: Option<UnixMs>,
+    /// From when on the gateway still has to compare by itself.
+    owed: watch::Sender<Option<UnixMs>>,
 }
 
 impl Presence {
@@ -53,11 +54,12 @@ impl Presence {
             alive_at,
             started: Instant::now(),
             reconcile,
-            since: None,
+            owed: watch::Sender::new(None),
         }
     }
 
-    /// Notes until told to stop, and once more then.
+    /// Goes on until told to stop, and notes that the gateway runs once more then. A comparison waits for the budget, and
+    /// for the network of a box that has just been switched on, so the notes do not wait for it.
     ///
     /// # Errors
     /// When the writer has ended before the stop.
@@ -67,21 +69,30 @@ impl Presence {
         notices: Notices,
         mut stop: Stop,
     ) -> Result<(), WriteError> {
-        loop {
-            self.look(operator).await?;
-            let wait = match operator.clock.wall().is_plausible() {
-                true => ALIVE_EVERY,
-                false => CLOCK_LOOK,
-            };
-            tokio::select! {
-                () = stop.told() => break,
-                () = async {
-                    self.make_up(operator, &notices).await;
-                    sleep(wait).await;
-                } => {}
-            }
+        // What a run before did not come to.
+        if let Some(from) = operator.away_from() {
+            self.owe(from);
+        }
+        let owed = self.owed.clone();
+        tokio::select! {
+            () = stop.told() => {}
+            ended = self.note(operator) => return ended,
+            () = make_up(operator, &owed, &notices) => {}
+            () = erase::finish(operator, &notices) => {}
         }
         survive(operator.store.note_alive(operator.clock.wall()).await)
+    }
+
+    /// Notes that the gateway runs, for ever.
+    async fn note<A: Api>(&mut self, operator: &Operator<A>) -> Result<(), WriteError> {
+        loop {
+            self.look(operator).await?;
+            sleep(match operator.clock.wall().is_plausible() {
+                true => ALIVE_EVERY,
+                false => CLOCK_LOOK,
+            })
+            .await;
+        }
     }
 
     /// Finds out whether the gateway was away, as long as it has not found that it was, and notes that it runs.
@@ -89,38 +100,54 @@ impl Presence {
         let now = operator.clock.wall();
         if let Some(absence) = absence(self.alive_at, now, self.started.elapsed()) {
             let auto = self.reconcile == Reconcile::Auto;
-            let problem = move |from| problem(Absence { from, ..absence }, auto);
+            let problem = move |from| problem(absence, from, auto);
             match operator.store.note_away(absence.from, now, problem).await {
-                Ok(()) => {
+                Ok(from) => {
                     self.alive_at = None;
-                    self.since = auto.then(|| compared_from(absence.from));
+                    self.owe(from);
                 }
                 // Not noted that it runs, either: the absence is found again, also after a restart.
-                failed => return survive(failed),
+                Err(error) => return survive(Err(error)),
             }
         }
         survive(operator.store.note_alive(now).await)
     }
 
-    /// Compares with Belvo, when that is the gateway's own business; what fails is tried again with the next note.
-    async fn make_up<A: Api>(&mut self, operator: &Operator<A>, notices: &Notices) {
-        let Some(since) = self.since else { return };
+    fn owe(&self, from: UnixMs) {
+        if self.reconcile == Reconcile::Auto {
+            self.owed.send_replace(Some(compared_from(from)));
+        }
+    }
+}
+
+/// Compares with Belvo whenever that is owed; what fails is tried again after a while. Goes on for ever.
+async fn make_up<A: Api>(
+    operator: &Operator<A>,
+    owed: &watch::Sender<Option<UnixMs>>,
+    notices: &Notices,
+) {
+    let mut owing = owed.subscribe();
+    // Its sender is here.
+    while let Ok(since) = owing.wait_for(Option::is_some).await.map(|since| *since) {
         let order = reconcile::Order {
-            since_ms: Some(since.0),
+            since_ms: since.map(|since| since.0),
             ..reconcile::Order::default()
         };
         match reconcile::act(operator, &order).await {
             Ok(report) => {
-                self.since = None;
+                owed.send_replace(None);
                 notices.say(Notice::News(format!(
                     "compared with Belvo after an absence: {} links, {} lists are fetched again",
                     report.links,
                     report.marked.len() as u64 + report.marked_more
                 )));
             }
-            Err(failed) => notices.say(Notice::Warning(format!(
-                "the comparison with Belvo after an absence failed and is tried again: {failed}"
-            ))),
+            Err(failed) => {
+                notices.say(Notice::Warning(format!(
+                    "the comparison with Belvo after an absence failed and is tried again: {failed}"
+                )));
+                sleep(ALIVE_EVERY).await;
+            }
         }
     }
 }
@@ -139,9 +166,10 @@ fn compared_from(from: UnixMs) -> UnixMs {
     UnixMs(from.0 - from.0.rem_euclid(1_000))
 }
 
-fn problem(absence: Absence, auto: bool) -> Problem {
+/// The problem that an absence is, when webhooks may be missing since `missing`, by it or by one before.
+fn problem(absence: Absence, missing: UnixMs, auto: bool) -> Problem {
     let Absence { from, until } = absence;
-    let since = compared_from(from).to_string().replace(".000Z", "Z");
+    let since = compared_from(missing).to_string().replace(".000Z", "Z");
     let command = format!("belvo-gateway reconcile --since {since}");
     let next_step = match auto {
         true => format!(
@@ -163,6 +191,9 @@ fn problem(absence: Absence, auto: bool) -> Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fetch::{Error, Request};
+    use crate::operate::tests::operator;
+    use crate::system::stop;
 
     const NOW: UnixMs = UnixMs(1_800_000_000_000);
     const MINUTE: Duration = Duration::from_secs(60);
@@ -201,7 +232,7 @@ mod tests {
             from: NOW,
             until: NOW.plus(60 * MINUTE),
         };
-        let said = problem(absence, false);
+        let said = problem(absence, absence.from, false);
         let since = NOW.minus(RECONCILE_MARGIN).to_string().replace(".000", "");
         assert!(
             said.next_step
@@ -209,6 +240,37 @@ mod tests {
             "{}",
             said.next_step
         );
-        assert!(problem(absence, true).next_step.starts_with("nothing"));
+        let earlier = NOW.minus(60 * MINUTE);
+        let said = problem(absence, earlier, true);
+        assert!(said.next_step.starts_with("nothing"));
+        let since = compared_from(earlier).to_string().replace(".000", "");
+        assert!(said.next_step.ends_with(&since), "{}", said.next_step);
+        assert!(said.text.contains(&format!("did not run from {NOW}")));
+    }
+
+    /// A Belvo that never answers.
+    struct Silent;
+
+    impl Api for Silent {
+        async fn get(&self, _: &Request) -> Result<Vec<u8>, Error> {
+            std::future::pending().await
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_noted_that_the_gateway_runs_while_it_compares() {
+        let (_place, operator) = operator(Silent, NOW);
+        let (stopper, stop) = stop::pair();
+        let presence = Presence::new(Some(NOW.minus(60 * MINUTE)), Reconcile::Auto);
+        let running = presence.run(&operator, Notices::default(), stop);
+        let later = async {
+            sleep(ALIVE_EVERY * 3 + MINUTE).await;
+            let noted = operator.alive_at();
+            stopper.stop();
+            noted
+        };
+        let (ended, noted) = tokio::join!(running, later);
+        assert!(ended.is_ok());
+        assert_eq!(noted, Some(NOW.plus(ALIVE_EVERY * 3)));
     }
 }

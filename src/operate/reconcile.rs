@@ -9,6 +9,7 @@ use super::{Failed, Name, Operator};
 use crate::catalog::{self, CONSENTS, LINKS, Shape};
 use crate::database::Reader;
 use crate::drain::links::{self, Status};
+use crate::drain::trouble;
 use crate::fetch::{self, Api, Cause, Error, LinkRecord, List};
 use crate::limits::{
     COLLECTED_WAIT, LINK_PAGES_MAX, LISTING_ROUNDS_MAX, ORDER_ROWS_MAX, REPORT_ROWS_MAX,
@@ -21,7 +22,7 @@ use crate::webhook::{self, Seq};
 
 /// How to compare.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Order {
     /// Only links that Belvo got through to since this time, in milliseconds since 1970.
     pub since_ms: Option<i64>,
@@ -104,6 +105,10 @@ pub(super) async fn act<A: Api>(operator: &Operator<A>, order: &Order) -> Result
     // Before the first request: a webhook that comes meanwhile says more than the list.
     let known = orders::known(&operator.reader()?).map_err(Failed::file)?;
     let listed = links(operator, &*api).await.map_err(|error| {
+        // What refuses one request refuses all of them, the drain's too.
+        if let Some(pause) = trouble::pause(&error, 0) {
+            operator.budget.pause(pause);
+        }
         let next_step = error.next_step();
         Failed(format!(
             "Belvo's list of links could not be read: {error}; {next_step}"
@@ -323,13 +328,13 @@ async fn apply<A: Api>(
     report
         .marked
         .retain(|marked| ordered.contains(&marked.name));
-    let since = order.since_ms.map(UnixMs);
-    operator
-        .store
-        .made_up(since, operator.clock.wall())
-        .await
-        .map_err(Failed::file)?;
     operator.ordered.notify_one();
+    // A link that moved may be among those that a list in doubt did not hold.
+    if report.agreed {
+        let since = order.since_ms.map(UnixMs);
+        let made_up = operator.store.made_up(since, operator.clock.wall()).await;
+        made_up.map_err(Failed::file)?;
+    }
     Ok(())
 }
 
@@ -370,6 +375,8 @@ pub struct Stand {
     pub error: Option<String>,
     /// The state of its link, when that holds it up.
     pub held_by_link: Option<String>,
+    /// Whether it was fetched and never agreed with its own count, so that it is not known to be complete.
+    pub doubtful: bool,
     /// Live objects of the file that the complete list does not hold.
     pub missing: Option<u64>,
 }
@@ -391,8 +398,11 @@ pub fn stand(reader: &Reader, name: &Name) -> Result<Stand, Failed> {
         return Ok(Stand::default());
     };
     if !work.is_pending() {
+        let doubtful = work.listed_at.is_none();
         return Ok(Stand {
-            missing: work.missing,
+            doubtful,
+            // What an earlier list did not hold says nothing about this one.
+            missing: work.missing.filter(|_| !doubtful),
             ..Stand::default()
         });
     }
@@ -403,14 +413,18 @@ pub fn stand(reader: &Reader, name: &Name) -> Result<Stand, Failed> {
         waits: held.is_none() && !failed,
         error: error.map(|failure| failure.text),
         held_by_link: held.map(|status| status.name().to_owned()),
-        missing: None,
+        ..Stand::default()
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fetch::Request;
+    use crate::limits::{CREDENTIALS_WAIT, THROTTLED_WAIT};
+    use crate::operate::tests::operator;
     use std::time::Duration;
+    use tokio::time::Instant;
 
     const LINK: &str = "16f68516-bcbc-4cf7-b815-c500d4204e28";
     const HOUR: Duration = Duration::from_secs(3600);
@@ -502,6 +516,37 @@ mod tests {
                 .gone
                 .is_empty()
         );
+    }
+
+    /// A Belvo that refuses everything.
+    struct Refusing(u16);
+
+    impl Api for Refusing {
+        async fn get(&self, request: &Request) -> Result<Vec<u8>, Error> {
+            let (status, code) = (self.0, None);
+            Err(Error::new(
+                &request.path,
+                request.page,
+                Cause::Status { status, code },
+            ))
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_throttled_or_refused_pauses_the_fetches_too() {
+        for (status, pause) in [
+            (429, THROTTLED_WAIT),
+            (403, THROTTLED_WAIT),
+            (401, CREDENTIALS_WAIT),
+            (500, Duration::ZERO),
+        ] {
+            let began = Instant::now();
+            let (_place, operator) = operator(Refusing(status), at());
+            assert!(act(&operator, &Order::default()).await.is_err());
+            let paused_until = operator.budget.paused_until();
+            assert!(paused_until >= began + pause, "{status}");
+            assert!(paused_until <= Instant::now() + pause, "{status}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::webhook::{self, Seq};
 
 /// Which work; what is not given does not narrow it.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[serde(default, deny_unknown_fields)]
 pub struct Order {
     /// What this webhook asked for.
     pub event: Option<i64>,
@@ -37,7 +37,7 @@ pub struct Report {
     pub done: bool,
     /// The work, as it was before.
     pub work: Vec<Row>,
-    /// Whether there is more than that.
+    /// Whether there is more than that, which is left as it is.
     pub more: bool,
 }
 

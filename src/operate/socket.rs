@@ -136,10 +136,12 @@ async fn answer<A: Api>(stream: UnixStream, operator: &Operator<A>) -> io::Resul
     let outcome = match serde_json::from_str::<Order>(&line) {
         Ok(order) => timeout(ACT_WAIT, operator.act(order))
             .await
-            .unwrap_or_else(|_| Err(Failed("it took too long and was given up; do it again".to_owned()))),
-        Err(_) => Err(Failed(
-            "the running gateway does not know this order: it is of another version than the command; restart it".to_owned(),
-        )),
+            .unwrap_or_else(|_| {
+                Err(Failed(
+                    "it took too long and was given up; do it again".to_owned(),
+                ))
+            }),
+        Err(_) => Err(Failed(AskError::OtherVersion.to_string())),
     };
     let answer = outcome.map_or_else(Answer::Failed, Answer::Done);
     let mut bytes = serde_json::to_vec(&answer)?;
@@ -169,6 +171,11 @@ pub enum AskError {
         "the gateway did not answer: {0}; look at its log (journalctl -u belvo-gateway) and do it again"
     )]
     Broken(io::Error),
+    /// The order or the answer is not understood.
+    #[error(
+        "the running gateway is of another version than this command: restart it and do this again"
+    )]
+    OtherVersion,
     /// It could not be done.
     #[error(transparent)]
     Failed(#[from] Failed),
@@ -198,6 +205,8 @@ pub async fn ask(state_directory: &Path, order: &Order) -> Result<Report, AskErr
     match serde_json::from_str(&line) {
         Ok(Answer::Done(report)) => Ok(report),
         Ok(Answer::Failed(failed)) => Err(failed.into()),
+        Err(_) if line.ends_with('\n') => Err(AskError::OtherVersion),
+        // It broke off in the middle.
         Err(error) => Err(AskError::Broken(error.into())),
     }
 }

@@ -23,7 +23,7 @@ impl Store {
     }
 
     /// Opens the problem that webhooks from `from` on may be missing. An older absence that nobody has made up for yet
-    /// keeps its beginning; `problem` is told where it begins.
+    /// keeps its beginning; `problem` is told where it begins, and so is whoever asks.
     ///
     /// # Errors
     /// When nothing was written.
@@ -32,11 +32,12 @@ impl Store {
         from: UnixMs,
         now: UnixMs,
         problem: impl FnOnce(UnixMs) -> Problem + Send + 'static,
-    ) -> Result<(), WriteError> {
+    ) -> Result<UnixMs, WriteError> {
         let note = move |transaction: &Transaction<'_>| {
             let from = away_from(transaction)?.map_or(from, |before| before.min(from));
             put(transaction, AWAY, from)?;
-            problems::apply(transaction, &[Change::Open(problem(from))], now)
+            problems::apply(transaction, &[Change::Open(problem(from))], now)?;
+            Ok(from)
         };
         self.writer.change(note).await
     }
@@ -81,7 +82,11 @@ pub fn alive_at(connection: &Connection) -> rusqlite::Result<Option<UnixMs>> {
     time(connection, ALIVE)
 }
 
-fn away_from(connection: &Connection) -> rusqlite::Result<Option<UnixMs>> {
+/// Since when webhooks may be missing that nobody has made up for.
+///
+/// # Errors
+/// When SQLite cannot read.
+pub fn away_from(connection: &Connection) -> rusqlite::Result<Option<UnixMs>> {
     time(connection, AWAY)
 }
 

@@ -1,6 +1,8 @@
 //! The removal of everything that is kept of a link. It is done in short transactions, so that an append never waits for
 //! long; the first of them makes the link an erased one, after which nothing of it is kept any more, whoever brings it.
-//! Doing it again removes what came between.
+//!
+//! The same transaction opens a row in `erasures`, which each of them counts in, and which is closed when nothing is left
+//! in free pages and the WAL either. So an interrupted erasure is known, and doing it again removes the rest.
 
 use std::collections::BTreeMap;
 
@@ -17,6 +19,8 @@ use crate::webhook::Seq;
 /// The problems of a link by their subject: `link L`, or `... of link L`.
 const PROBLEMS: &str =
     "subject = 'link ' || ?1 OR substr(subject, -length(' link ' || ?1)) = ' link ' || ?1";
+/// The erasure of a link that is under way.
+const UNFINISHED: &str = "link_id = ?1 AND finished_at IS NULL";
 /// Where zeros are put over free pages.
 const SCRUB: &str = "scrub.";
 
@@ -37,6 +41,8 @@ pub struct Holdings {
     pub link: bool,
     /// Whether it was erased before.
     pub erased: bool,
+    /// Whether an erasure of it was begun and is not finished.
+    pub unfinished: bool,
 }
 
 impl Holdings {
@@ -95,12 +101,26 @@ pub fn holdings(reader: &Reader, link_id: &str) -> rusqlite::Result<Holdings> {
         deliveries: count("events WHERE link_id = ?1")?,
         link: count("links WHERE link_id = ?1 AND status <> 'erased'")? > 0,
         erased: count("links WHERE link_id = ?1 AND status = 'erased'")? > 0,
+        unfinished: count(&format!("erasures WHERE {UNFINISHED}"))? > 0,
     })
+}
+
+/// The links whose erasure was begun and is not finished.
+///
+/// # Errors
+/// When SQLite cannot read.
+pub fn unfinished(reader: &Reader) -> rusqlite::Result<Vec<String>> {
+    reader
+        .prepare("SELECT link_id FROM erasures WHERE finished_at IS NULL ORDER BY erasure")?
+        .query_map([], |row| row.get(0))?
+        .collect()
 }
 
 impl Store {
     /// Removes everything of a link, for good, and says how much. `unplanned` are webhooks that name it and were not
-    /// planned yet. What is removed is overwritten with zeros in the file; the WAL is not this one's business.
+    /// planned yet. What is removed is overwritten with zeros in the file; what is left of it elsewhere is for
+    /// [`Store::scrub`] and [`Writer::truncate_wal`](crate::database::Writer::truncate_wal), after which it is
+    /// [`Store::erased`].
     ///
     /// # Errors
     /// When not all of it was removed; doing it again removes the rest.
@@ -114,27 +134,36 @@ impl Store {
         let begin = move |transaction: &Transaction<'_>| begin(transaction, &link, now);
         let mut gone = self.writer.change_synced(begin).await?;
         for seqs in unplanned.chunks(ERASE_ROWS_MAX as usize) {
-            let seqs = seqs.to_vec();
-            gone.deliveries += seqs.len() as u64;
-            self.writer
-                .change_synced(move |transaction| erase_unplanned(transaction, &seqs))
-                .await?;
+            let (link, seqs) = (link_id.to_owned(), seqs.to_vec());
+            let some =
+                move |transaction: &Transaction<'_>| unplanned_too(transaction, &link, &seqs);
+            gone.add(self.writer.change_synced(some).await?);
         }
         loop {
             let link = link_id.to_owned();
             let some = move |transaction: &Transaction<'_>| some(transaction, &link);
             let more = self.writer.change_synced(some).await?;
             if more == Holdings::default() {
-                break;
+                return Ok(gone);
             }
             gone.add(more);
         }
-        let link = link_id.to_owned();
-        let end = move |transaction: &Transaction<'_>| {
-            note(transaction, &link, &gone, now)?;
-            Ok(gone)
+    }
+
+    /// Notes that nothing of a link is left.
+    ///
+    /// # Errors
+    /// When nothing was written.
+    pub async fn erased(&self, link_id: String, now: UnixMs) -> Result<(), WriteError> {
+        let erased = move |transaction: &Transaction<'_>| {
+            transaction
+                .execute(
+                    &format!("UPDATE erasures SET finished_at = ?2 WHERE {UNFINISHED}"),
+                    params![link_id, now.0],
+                )
+                .map(drop)
         };
-        self.writer.change_synced(end).await
+        self.writer.change_synced(erased).await
     }
 
     /// Overwrites what is left of removed content: the unused bytes of all pages, and the pages that were free before the
@@ -161,16 +190,21 @@ impl Store {
     }
 }
 
-/// Makes the link an erased one, and removes what is few.
+/// Makes the link an erased one, and removes what is few. One that was begun before goes on.
 fn begin(transaction: &Transaction<'_>, link_id: &str, now: UnixMs) -> rusqlite::Result<Holdings> {
-    let link = transaction.query_row(
-        "SELECT count(*) FROM links WHERE link_id = ?1 AND status <> 'erased'",
-        [link_id],
-        |row| row.get::<_, i64>(0),
-    )? > 0;
-    transaction.execute("DELETE FROM links WHERE link_id = ?1", [link_id])?;
     transaction.execute(
-        "INSERT INTO links (link_id, status, since_at, reason, seq) VALUES (?1, ?2, ?3, 'erase', 0)",
+        &format!(
+            "INSERT INTO erasures (link_id, at) SELECT ?1, ?2
+              WHERE NOT EXISTS (SELECT 1 FROM erasures WHERE {UNFINISHED})"
+        ),
+        params![link_id, now.0],
+    )?;
+    let link = transaction.execute(
+        "DELETE FROM links WHERE link_id = ?1 AND status <> 'erased'",
+        [link_id],
+    )? > 0;
+    transaction.execute(
+        "INSERT OR IGNORE INTO links (link_id, status, since_at, reason, seq) VALUES (?1, ?2, ?3, 'erase', 0)",
         params![link_id, Status::Erased.name(), now.0],
     )?;
     let consents = transaction.execute("DELETE FROM consents WHERE link_id = ?1", [link_id])?;
@@ -178,20 +212,25 @@ fn begin(transaction: &Transaction<'_>, link_id: &str, now: UnixMs) -> rusqlite:
     let problems =
         transaction.execute(&format!("DELETE FROM problems WHERE {PROBLEMS}"), [link_id])?;
     forget_mentions(transaction, link_id)?;
-    Ok(Holdings {
+    let gone = Holdings {
         consents: consents as u64,
         work: work as u64,
         problems: problems as u64,
         link,
         ..Holdings::default()
-    })
+    };
+    note(transaction, link_id, &gone)?;
+    Ok(gone)
 }
 
 /// The bytes of a body that could not be read, and the path of a request in a problem of the gateway itself, may name the
-/// link, too.
+/// link, too; the former in upper case or without dashes.
 fn forget_mentions(transaction: &Transaction<'_>, link_id: &str) -> rusqlite::Result<()> {
+    let plain = plain("evidence");
     transaction.execute(
-        "UPDATE problems SET evidence = NULL WHERE instr(CAST(evidence AS TEXT), ?1) > 0",
+        &format!(
+            "UPDATE problems SET evidence = NULL WHERE instr({plain}, replace(lower(?1), '-', '')) > 0"
+        ),
         [link_id],
     )?;
     transaction
@@ -200,6 +239,25 @@ fn forget_mentions(transaction: &Transaction<'_>, link_id: &str) -> rusqlite::Re
             [link_id],
         )
         .map(drop)
+}
+
+/// Bytes as an id is looked for in them.
+fn plain(bytes: &str) -> String {
+    format!("replace(lower(CAST({bytes} AS TEXT)), '-', '')")
+}
+
+/// Whether these bytes name a link that was erased here.
+///
+/// # Errors
+/// When SQLite cannot read.
+pub(super) fn names_erased(connection: &Connection, bytes: &[u8]) -> rusqlite::Result<bool> {
+    let plain = plain("?1");
+    connection
+        .prepare_cached(&format!(
+            "SELECT EXISTS (SELECT 1 FROM links
+              WHERE status = 'erased' AND instr({plain}, replace(lower(link_id), '-', '')) > 0)"
+        ))?
+        .query_row([bytes], |row| row.get(0))
 }
 
 /// Removes some of its objects and webhooks; nothing when there are none left.
@@ -232,16 +290,26 @@ fn some(transaction: &Transaction<'_>, link_id: &str) -> rusqlite::Result<Holdin
             .execute([seq.0])?;
     }
     gone.deliveries = seqs.len() as u64;
+    note(transaction, link_id, &gone)?;
     Ok(gone)
 }
 
-/// Erases webhooks that were not planned yet, so that planning finds it done.
-fn erase_unplanned(transaction: &Transaction<'_>, seqs: &[Seq]) -> rusqlite::Result<()> {
+/// Erases webhooks that were not planned yet, so that planning finds it done. One that was planned meanwhile is counted
+/// with the planned ones.
+fn unplanned_too(
+    transaction: &Transaction<'_>,
+    link_id: &str,
+    seqs: &[Seq],
+) -> rusqlite::Result<Holdings> {
     empty(transaction, seqs)?;
-    let mut note = transaction
+    let mut gone = Holdings::default();
+    let mut erased = transaction
         .prepare_cached("INSERT OR IGNORE INTO events (seq, action) VALUES (?1, 'erased')")?;
-    seqs.iter()
-        .try_for_each(|seq| note.execute([seq.0]).map(drop))
+    for seq in seqs {
+        gone.deliveries += erased.execute([seq.0])? as u64;
+    }
+    note(transaction, link_id, &gone)?;
+    Ok(gone)
 }
 
 /// Empties the bodies of these webhooks.
@@ -264,23 +332,22 @@ pub(super) fn is_erased(connection: &Connection, link_id: &str) -> rusqlite::Res
         .query_row([link_id], |row| row.get(0))
 }
 
-fn note(
-    transaction: &Transaction<'_>,
-    link_id: &str,
-    gone: &Holdings,
-    now: UnixMs,
-) -> rusqlite::Result<()> {
+/// Counts what has gone.
+fn note(transaction: &Transaction<'_>, link_id: &str, gone: &Holdings) -> rusqlite::Result<()> {
+    if *gone == Holdings::default() {
+        return Ok(());
+    }
     transaction
-        .execute(
-            "INSERT INTO erasures (at, link_id, objects, consents, deliveries) VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![
-                now.0,
-                link_id,
-                gone.objects() as i64,
-                gone.consents as i64,
-                gone.deliveries as i64
-            ],
-        )
+        .prepare_cached(&format!(
+            "UPDATE erasures SET objects = objects + ?2, consents = consents + ?3, deliveries = deliveries + ?4
+              WHERE {UNFINISHED}"
+        ))?
+        .execute(params![
+            link_id,
+            gone.objects() as i64,
+            gone.consents as i64,
+            gone.deliveries as i64
+        ])
         .map(drop)
 }
 

@@ -45,7 +45,7 @@ pub fn asked(reader: &Reader, seq: Seq) -> rusqlite::Result<Asked> {
 pub struct Known {
     /// The status of each link that has a row, and the newest webhook about it.
     pub links: BTreeMap<String, (Option<Status>, Seq)>,
-    /// When the newest webhook about a list arrived.
+    /// When the newest webhook arrived that says there is something to fetch of a list; a deletion does not.
     pub told: BTreeMap<(String, String), UnixMs>,
     /// The lists that have work: when their last complete fetch began.
     pub fetched: BTreeMap<(String, String), Option<UnixMs>>,
@@ -73,7 +73,7 @@ pub fn known(reader: &Reader) -> rusqlite::Result<Known> {
     let told = reader
         .prepare(
             "SELECT link_id, resource, max(received_at) FROM events JOIN journal USING (seq)
-              WHERE link_id IS NOT NULL AND resource IS NOT NULL GROUP BY link_id, resource",
+              WHERE link_id IS NOT NULL AND resource IS NOT NULL AND action = 'fetch' GROUP BY link_id, resource",
         )?
         .query_map([], |row| Ok((pair(row)?, UnixMs(row.get(2)?))))?
         .collect::<rusqlite::Result<_>>()?;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rusqlite::{Transaction, params};
 
+use super::erasing;
 use crate::database::Reader;
 use crate::limits::{PROBLEM_EVENT_KEPT, PROBLEM_TROUBLE_KEPT};
 use crate::system::clock::UnixMs;
@@ -175,6 +176,10 @@ pub(super) fn apply(
 }
 
 fn open(transaction: &Transaction<'_>, problem: &Problem, now: UnixMs) -> rusqlite::Result<()> {
+    let evidence = match &problem.evidence {
+        Some(bytes) if !erasing::names_erased(transaction, bytes)? => Some(bytes),
+        _ => None,
+    };
     transaction
         .prepare_cached(
             "INSERT INTO problems (kind, subject, severity, since_at, last_at, text, next_step, evidence)
@@ -190,7 +195,7 @@ fn open(transaction: &Transaction<'_>, problem: &Problem, now: UnixMs) -> rusqli
             now.0,
             problem.text,
             problem.next_step,
-            problem.evidence,
+            evidence,
         ])
         .map(drop)
 }

@@ -195,12 +195,15 @@ CREATE TABLE refusals (
 
 -- One row is one removal of a person's data by `erase`: that it was done, and how much went.
 CREATE TABLE erasures (
-    erasure    INTEGER PRIMARY KEY,
-    at         INTEGER NOT NULL,
-    link_id    TEXT NOT NULL,
-    objects    INTEGER NOT NULL,
-    consents   INTEGER NOT NULL,
-    deliveries INTEGER NOT NULL
+    erasure     INTEGER PRIMARY KEY,
+    at          INTEGER NOT NULL,
+    link_id     TEXT NOT NULL,
+    objects     INTEGER NOT NULL DEFAULT 0,
+    consents    INTEGER NOT NULL DEFAULT 0,
+    deliveries  INTEGER NOT NULL DEFAULT 0,
+    -- When nothing was left any more, neither in free pages nor in the WAL. NULL: it is under way, or was interrupted and
+    -- is taken up again.
+    finished_at INTEGER
 ) STRICT;
 
 -- planned_to: the newest seq that was planned. oldest_reader: the lowest version of this schema a program must know to
