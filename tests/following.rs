@@ -132,6 +132,31 @@ fn while_a_link_is_blocked_nothing_of_it_is_asked_for_but_its_record() {
 }
 
 #[test]
+fn a_record_that_a_webhook_outran_is_read_once_more() {
+    let belvo = belvo();
+    let house = furnish(&belvo, 4, 5);
+    let place = Place::new().fetching_from(&belvo);
+    let gateway = place.start();
+    let held = belvo.hold(When::path(&format!("{LINKS}{}/", house.link())));
+    gateway.answers(link_event(house.link(), "token_required"));
+    assert!(held.wait_reached(PATIENCE));
+    // It says nothing about whether the link works, and yet the answer may be older than it.
+    let unknown = format!(
+        r#"{{"webhook_type":"WEATHER","webhook_code":"sunny","link_id":"{}"}}"#,
+        house.link()
+    );
+    gateway.answers(unknown);
+    place.until("SELECT count(*) FROM events", 2);
+    held.release();
+    let status = format!(
+        "SELECT status FROM links WHERE link_id = '{}'",
+        house.link()
+    );
+    place.until(&status, "valid".to_owned());
+    assert_eq!(asked(&belvo).len(), 2);
+}
+
+#[test]
 fn a_deleted_link_has_its_work_cancelled_and_keeps_its_rows() {
     let belvo = belvo();
     let house = furnish(&belvo, 4, 5);

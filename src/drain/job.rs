@@ -183,7 +183,10 @@ impl<A: Api> Job<A> {
                 asked,
                 now.wall,
             );
-            let work = current.work.clone().fetched(met, fetch, now.due);
+            let mut work = current.work.clone().fetched(met, fetch, now.due);
+            if asked.is_outrun() {
+                work = work.wished(current.newest, false, now.due);
+            }
             Settled {
                 link,
                 record: Some(kept),

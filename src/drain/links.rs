@@ -136,14 +136,19 @@ pub struct Asked {
 }
 
 impl Asked {
-    fn is_outrun(self, link: Option<&Link>) -> bool {
-        self.now > self.then || link.is_some_and(|link| link.status == Status::Erased)
+    /// Whether a webhook came that the answer may not know of.
+    pub fn is_outrun(self) -> bool {
+        self.now > self.then
+    }
+
+    fn decides(self, link: Option<&Link>) -> bool {
+        !self.is_outrun() && link.is_none_or(|link| link.status != Status::Erased)
     }
 }
 
 /// Belvo's record says this status, or is gone when there is none.
 pub fn read(link: Option<Link>, status: Option<&str>, asked: Asked, at: UnixMs) -> Option<Link> {
-    if asked.is_outrun(link.as_ref()) {
+    if !asked.decides(link.as_ref()) {
         return link;
     }
     let before = link.as_ref().map_or(Status::Valid, |link| link.status);
@@ -158,7 +163,7 @@ pub fn read(link: Option<Link>, status: Option<&str>, asked: Asked, at: UnixMs) 
 
 /// A fetch was refused with this code, which is about the link.
 pub fn refused(link: Option<Link>, code: &str, asked: Asked, at: UnixMs) -> Option<Link> {
-    if asked.is_outrun(link.as_ref()) {
+    if !asked.decides(link.as_ref()) {
         return link;
     }
     let status = match code {

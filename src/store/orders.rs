@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::{Connection, OptionalExtension, Row, Transaction};
 
+use super::links::newest_event;
 use super::{Store, Times, work};
 use crate::catalog::LINKS;
 use crate::database::{Reader, WriteError};
@@ -147,24 +148,21 @@ impl Store {
         now: Times,
     ) -> Result<Vec<Key>, WriteError> {
         let order = move |transaction: &Transaction<'_>| {
-            let newest: i64 = transaction.query_row(
-                "SELECT max((SELECT coalesce(max(seq), 0) FROM journal), (SELECT value FROM meta WHERE key = 'planned_to'))",
-                [],
-                |row| row.get(0),
-            )?;
             let mut ordered = Vec::new();
             for key in keys {
                 if status(transaction, &key.link_id)? == Some(Status::Erased) {
                     continue;
                 }
                 let record = key.resource == LINKS.name;
+                // Of those that were planned: what a later one asks for must not count as asked for already.
+                let newest = newest_event(transaction, &key.link_id)?;
                 let after = match work::load(transaction, &key)? {
                     Some(before) if record => record_again(before, now.due),
                     Some(before) => before.reordered(sweep, now.due),
                     None => Work {
                         sweep,
-                        whole: if record { Seq(0) } else { Seq(newest) },
-                        ..Work::ordered(key.clone(), Seq(newest), now.due)
+                        whole: if record { Seq(0) } else { newest },
+                        ..Work::ordered(key.clone(), newest, now.due)
                     },
                 };
                 work::save(transaction, &after)?;
