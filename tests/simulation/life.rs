@@ -108,7 +108,7 @@ pub(crate) fn run(seed: u64, directory: &Path) -> Vec<String> {
                 keys: 4,
                 permanent: 6,
                 busy: 15,
-                moves: 300,
+                moves: 150,
             };
             world.down = !much && world.rng.u32(0..6) == 0;
         }
