@@ -246,6 +246,7 @@ const PURE: &[&str] = &[
     "drain/consents.rs",
     "drain/trouble.rs",
     "drain/outage.rs",
+    "system/certificate.rs",
     "system/times.rs",
     "fetch/page.rs",
     "fetch/record.rs",

@@ -1,9 +1,6 @@
 //! The API keys in their files: read, and followed when they change, so that new keys need no restart. Knows nothing of
 //! what they are used for.
 
-use std::fs;
-use std::io;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -14,6 +11,7 @@ use tracing::{info, warn};
 use super::client::{Client, Keys, Target};
 use crate::limits::KEYS_LOOK_EVERY;
 use crate::system::errors::sentence;
+use crate::system::files::{Mark, mark};
 use crate::system::secret;
 
 /// The two files that hold the API keys.
@@ -24,9 +22,6 @@ pub struct KeyFiles {
     /// The secret password.
     pub password: PathBuf,
 }
-
-/// What tells whether a file was changed or replaced.
-type Mark = Option<(u64, i64, i64, u64)>;
 
 impl KeyFiles {
     /// Reads both.
@@ -42,7 +37,7 @@ impl KeyFiles {
     }
 
     fn marks(&self) -> [Mark; 2] {
-        [&self.id, &self.password].map(|path| mark(path).ok())
+        [&self.id, &self.password].map(|path| mark(path))
     }
 
     /// Makes a new client whenever a file was changed and both can be used. Never ends.
@@ -73,9 +68,4 @@ impl KeyFiles {
         let keys = self.read().map_err(|error| sentence(&error))?;
         Client::new(target, &keys).map_err(|error| sentence(&error))
     }
-}
-
-fn mark(path: &Path) -> io::Result<(u64, i64, i64, u64)> {
-    let found = fs::metadata(path)?;
-    Ok((found.ino(), found.mtime(), found.mtime_nsec(), found.len()))
 }
