@@ -2,6 +2,9 @@
 //! nothing about webhooks. Every long-lived part is watched: when one ends, for whatever reason, the process ends with an
 //! error and the service manager starts it afresh, which the journal makes safe.
 
+mod certificate;
+mod upkeep;
+
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -34,18 +37,29 @@ use crate::operate::presence::Presence;
 use crate::operate::socket::{self, Socket};
 use crate::operate::{Failed, Operator, Order, Report};
 use crate::store::{Store, VIEWS};
+use crate::system::certificate::Validity;
 use crate::system::clock::Clock;
 use crate::system::notify;
 use crate::system::secret;
 use crate::system::stop::{self, Stop, Stopper};
 
+use certificate::Certificate;
+use upkeep::Upkeep;
+
 /// What the configuration's files hold: read before anything is opened, so that a mistake in one costs nothing.
 #[derive(Debug)]
 pub struct Material {
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<certificate::Read>,
     authorization: Authorization,
     keys: Option<Keys>,
     roots: Option<Arc<RootCertStore>>,
+}
+
+impl Material {
+    /// When the listener's certificate is valid, if there is one.
+    pub fn certificate(&self) -> Option<Validity> {
+        self.tls.as_ref().map(|read| read.pair.validity)
+    }
 }
 
 /// Why a file that the configuration names cannot be used.
@@ -77,6 +91,9 @@ pub enum GatewayError {
     /// The listener.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The listener's TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The API client.
     #[error(transparent)]
     Client(#[from] SetupError),
@@ -104,7 +121,10 @@ pub enum GatewayError {
 /// When one cannot be read or holds something else.
 pub fn read_material(settings: &Settings) -> Result<Material, MaterialError> {
     let tls = match &settings.tls {
-        Tls::Files { certificate, key } => Some(tls::server(certificate, key)?),
+        Tls::Files { certificate, key } => Some(certificate::Read::from(tls::Files {
+            certificate: certificate.clone(),
+            key: key.clone(),
+        })?),
         Tls::Off => None,
     };
     let values = match &settings.listen.authorization_file {
@@ -142,7 +162,11 @@ fn key_files(settings: &Settings) -> Option<KeyFiles> {
 ///
 /// # Errors
 /// When the gateway cannot start, or a part of it ended.
-pub fn run(settings: &Settings, material: Material, notices: Notices) -> Result<(), GatewayError> {
+pub fn run(
+    settings: &Settings,
+    mut material: Material,
+    notices: Notices,
+) -> Result<(), GatewayError> {
     let directory = StateDirectory::lock(&settings.state_directory)?;
     let connection = open_writer(&directory, VIEWS)?;
     let runtime = runtime()?;
@@ -155,7 +179,9 @@ pub fn run(settings: &Settings, material: Material, notices: Notices) -> Result<
         .collect::<Result<_, _>>()?;
     let (writer, writer_end) = Writer::start(directory, connection, VIEWS)?;
     let journal = Journal::new(writer.clone());
-    let drain = DrainThread::start(settings, &material, &writer, &journal, &notices)?;
+    let (tls, certificate) = material.tls.take().map(serve_with).transpose()?.unzip();
+    let upkeep = Upkeep::new(certificate, Store::new(writer.clone()));
+    let drain = DrainThread::start(settings, &material, &writer, &journal, &notices, upkeep)?;
     let intake = Arc::new(Intake {
         path: settings.listen.path.clone(),
         allow: settings.listen.allow.clone(),
@@ -166,13 +192,21 @@ pub fn run(settings: &Settings, material: Material, notices: Notices) -> Result<
     });
     runtime.block_on(serve(Serving {
         listeners,
-        tls: material.tls,
+        tls,
         intake,
         writer,
         writer_end,
         drain,
         settings,
     }))
+}
+
+/// The listener's side of TLS, and the certificate that upkeep sees to.
+fn serve_with(read: certificate::Read) -> Result<(Arc<ServerConfig>, Certificate), GatewayError> {
+    let certificate::Read { files, marks, pair } = read;
+    let validity = pair.validity;
+    let (config, held) = tls::server(pair)?;
+    Ok((config, Certificate::new(files, marks, validity, held)))
 }
 
 /// Everything that runs.
@@ -339,6 +373,7 @@ impl DrainThread {
         writer: &Writer,
         journal: &Journal,
         notices: &Notices,
+        upkeep: Upkeep,
     ) -> Result<Self, GatewayError> {
         let (stop, stopped) = stop::pair();
         let (ended, end) = oneshot::channel();
@@ -391,8 +426,9 @@ impl DrainThread {
                 stopped.clone(),
             );
             let bookkeeping = bookkeeper::run(notices, store, stopped.clone());
+            let upkeeping = upkeep.run(stopped.clone());
             let draining = Drain::new(parts).run(stopped);
-            let outcome = runtime.block_on(all(draining, bookkeeping, operating));
+            let outcome = runtime.block_on(all(draining, bookkeeping, upkeeping, operating));
             // A name lookup that hangs must not hold up the end.
             runtime.shutdown_background();
             outcome
@@ -417,11 +453,13 @@ impl DrainThread {
 async fn all(
     drain: impl Future<Output = Result<(), WriteError>>,
     bookkeeping: impl Future<Output = Result<(), WriteError>>,
+    upkeeping: impl Future<Output = Result<(), WriteError>>,
     operating: impl Future<Output = Result<(), GatewayError>>,
 ) -> Result<(), GatewayError> {
     tokio::try_join!(
         async { drain.await.map_err(ended("drain")) },
         async { bookkeeping.await.map_err(ended("bookkeeper")) },
+        async { upkeeping.await.map_err(ended("upkeep")) },
         operating,
     )
     .map(drop)

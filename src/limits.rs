@@ -40,6 +40,16 @@ pub const BACKLOG: u32 = 256;
 /// From SIGTERM to the end of the last connection that is still being answered.
 pub const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
 
+/// Between two looks at whether the certificate's files have changed, and at how long it is still valid: two calls of the
+/// system, and a renewed certificate is used long before the old one ends.
+pub const CERTIFICATE_LOOK_EVERY: Duration = Duration::from_secs(60);
+/// Files that have changed are read when they have not changed again for this long: a program that copies them is done.
+pub const CERTIFICATE_SETTLED: Duration = Duration::from_secs(2);
+/// A certificate that ends sooner than this should have been renewed: clients renew those of 90 days at 30 ...
+pub const CERTIFICATE_ENDS: Duration = Duration::from_secs(21 * 24 * 3600);
+/// ... and one that ends sooner than this is urgent.
+pub const CERTIFICATE_ENDS_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
+
 // Notices: what the intake has to say.
 
 /// Notices kept in memory until they are written; more are counted and dropped.

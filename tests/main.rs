@@ -3,6 +3,7 @@
 
 mod answers;
 mod bad_input;
+mod certificates;
 mod commands;
 mod contract;
 mod crashes;

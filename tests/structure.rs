@@ -76,6 +76,7 @@ const ONLY: &[Only] = &[
             ),
             ("drain/planner.rs", "the same"),
             ("fetch/keys.rs", "the same"),
+            ("gateway/", "the same"),
             ("bookkeeper.rs", "what the intake had to say, afterwards"),
             ("commands/serve.rs", "why the gateway ended"),
             ("cli.rs", "the level, for --log"),
@@ -128,6 +129,7 @@ const ONLY: &[Only] = &[
         words: &["intake::"],
         places: &[
             ("gateway.rs", "wires both halves"),
+            ("gateway/", "changes what the listener holds"),
             ("config.rs", "reads addresses into the source check's type"),
         ],
     },

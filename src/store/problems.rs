@@ -49,6 +49,12 @@ pub enum Kind {
     ListingUnstable,
     /// The API sent an object without an id.
     ObjectWithoutId,
+    /// The listener's certificate expires soon.
+    CertificateExpiring,
+    /// The listener's certificate has expired.
+    CertificateExpired,
+    /// The listener's new certificate cannot be used; the one before is kept.
+    CertificateUnusable,
 }
 
 impl Kind {
@@ -74,6 +80,9 @@ impl Kind {
             Self::FetchDelayed => "fetch-delayed",
             Self::ListingUnstable => "listing-unstable",
             Self::ObjectWithoutId => "object-without-id",
+            Self::CertificateExpiring => "certificate-expiring",
+            Self::CertificateExpired => "certificate-expired",
+            Self::CertificateUnusable => "certificate-unusable",
         }
     }
 
@@ -95,6 +104,7 @@ impl Kind {
             | Self::ApiKeysRefused
             | Self::ApiUnreachable
             | Self::AuthorizationMismatch
+            | Self::CertificateExpired
             | Self::Trouble => 1,
             Self::FetchFailed
             | Self::FetchDelayed
@@ -104,6 +114,8 @@ impl Kind {
             | Self::ConsentEnded
             | Self::LinkMismatch
             | Self::Away
+            | Self::CertificateExpiring
+            | Self::CertificateUnusable
             | Self::UnreadableBody => 2,
             Self::ListingUnstable
             | Self::ObjectWithoutId

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use belvo_gateway::standin::sender::Sender;
 use belvo_gateway::standin::{Certificates, Options, StandIn};
@@ -116,9 +116,22 @@ impl Place {
         self
     }
 
+    /// With TLS, by a certificate that is valid only until then.
+    pub(crate) fn with_tls_until(self, until: SystemTime) -> Self {
+        let place = self.with_tls();
+        let issued = place.certificates().issue_until("localhost", until);
+        issued.expect("a certificate");
+        place
+    }
+
+    /// The authority of a place with TLS; its certificate named `localhost` is the gateway's.
+    pub(crate) fn certificates(&self) -> &Certificates {
+        self.certificates.as_ref().expect("a place with TLS")
+    }
+
     /// Trusting the place's own authority in place of the system's.
     pub(crate) fn trusting_its_own_authority(mut self) -> Self {
-        let certificates = self.certificates.as_ref().expect("a place with TLS");
+        let certificates = self.certificates();
         self.tables.api += &format!("ca-file = {:?}\n", certificates.ca_file());
         self
     }
@@ -514,7 +527,7 @@ impl Drop for Gateway<'_> {
 
 /// A stand-in for Belvo's API over TLS, with a certificate that is signed by the authority of `place`.
 pub(crate) fn belvo_over_tls(place: &Place) -> StandIn {
-    let certificates = place.certificates.as_ref().expect("a place with TLS");
+    let certificates = place.certificates();
     StandIn::start(Options {
         keys: (KEYS.0.to_owned(), KEYS.1.to_owned()),
         tls: Some(certificates.issue("belvo").expect("a certificate")),
