@@ -17,7 +17,7 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Mutex, Notify, Semaphore, oneshot, watch};
+use tokio::sync::{Mutex, Notify, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::bookkeeper;
@@ -29,9 +29,10 @@ use crate::fetch::{Client, KeyFiles, Keys, SetupError, Target, roots_from};
 use crate::intake::Intake;
 use crate::intake::auth::Authorization;
 use crate::intake::listener::{self, BindError};
+use crate::intake::rules::Rules;
 use crate::intake::tls::{self, TlsError};
 use crate::journal::Journal;
-use crate::limits::{AUTHORIZATION_VALUES_MAX, BODIES_KIB_MAX, SHUTDOWN_WAIT, THREAD_STACK_BYTES};
+use crate::limits::{AUTHORIZATION_VALUES_MAX, SHUTDOWN_WAIT, THREAD_STACK_BYTES};
 use crate::notices::{Notice, Notices};
 use crate::operate::presence::Presence;
 use crate::operate::socket::{self, Socket};
@@ -158,6 +159,14 @@ fn key_files(settings: &Settings) -> Option<KeyFiles> {
     Some(KeyFiles { id, password })
 }
 
+/// What requests are judged by: of the settings, and of the files that they name.
+fn rules(settings: &Settings, authorization: Authorization) -> Rules {
+    Rules {
+        allow: settings.listen.allow.clone(),
+        authorization,
+    }
+}
+
 /// Serves until SIGTERM or SIGINT.
 ///
 /// # Errors
@@ -182,14 +191,9 @@ pub fn run(
     let (tls, certificate) = material.tls.take().map(serve_with).transpose()?.unzip();
     let upkeep = Upkeep::new(certificate, Store::new(writer.clone()));
     let drain = DrainThread::start(settings, &material, &writer, &journal, &notices, upkeep)?;
-    let intake = Arc::new(Intake {
-        path: settings.listen.path.clone(),
-        allow: settings.listen.allow.clone(),
-        authorization: material.authorization,
-        journal,
-        notices,
-        room: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
-    });
+    let rules = rules(settings, material.authorization);
+    let path = settings.listen.path.clone();
+    let intake = Arc::new(Intake::new(path, rules, journal, notices));
     runtime.block_on(serve(Serving {
         listeners,
         tls,

@@ -240,6 +240,7 @@ const PURE: &[&str] = &[
     "webhook.rs",
     "catalog.rs",
     "intake/source.rs",
+    "intake/rules.rs",
     "intake/auth.rs",
     "drain/plan.rs",
     "drain/work.rs",

@@ -124,7 +124,7 @@ impl Door {
         permit: OwnedSemaphorePermit,
     ) {
         let (accepted, peer) = (Instant::now(), Peer::of(address));
-        if !self.intake.allow.allows(peer) {
+        if !self.intake.rules().allow.allows(peer) {
             drop(stream);
             self.intake.turned_away(peer);
             return;

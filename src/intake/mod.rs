@@ -12,10 +12,11 @@ pub mod auth;
 mod connection;
 pub mod listener;
 mod reply;
+pub mod rules;
 pub mod source;
 pub mod tls;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -27,33 +28,55 @@ use tokio::time::timeout_at;
 
 use crate::database::WriteError;
 use crate::journal::Journal;
-use crate::limits::{ANSWER_WAIT, BODY_BYTES_MAX, BODY_WAIT, COMMIT_WAIT, EVIDENCE_BYTES_MAX};
+use crate::limits::{
+    ANSWER_WAIT, BODIES_KIB_MAX, BODY_BYTES_MAX, BODY_WAIT, COMMIT_WAIT, EVIDENCE_BYTES_MAX,
+};
 use crate::notices::{Notice, Notices, Reason, Refused};
 use crate::system::clock::UnixMs;
 use crate::webhook::{Body, Delivery};
 
-use auth::{Authorization, Verdict};
+use auth::Verdict;
 use reply::{Afterwards, Refusal, Reply};
-use source::{AllowList, Peer};
+use rules::Rules;
+use source::Peer;
 
 /// What every request is checked against, and where it goes.
 #[derive(Debug)]
 pub struct Intake {
     /// The path of the hook.
-    pub path: String,
-    /// The sources that may speak.
-    pub allow: AllowList,
-    /// The `Authorization` values that count.
-    pub authorization: Authorization,
+    path: String,
+    /// What may change while it runs.
+    rules: RwLock<Arc<Rules>>,
     /// Where deliveries are kept.
-    pub journal: Journal,
+    journal: Journal,
     /// Where everything else is said.
     pub notices: Notices,
     /// Room for bodies, in KiB.
-    pub room: Arc<Semaphore>,
+    room: Arc<Semaphore>,
 }
 
 impl Intake {
+    /// An intake for the hook at `path`.
+    pub fn new(path: String, rules: Rules, journal: Journal, notices: Notices) -> Self {
+        Self {
+            path,
+            rules: RwLock::new(Arc::new(rules)),
+            journal,
+            notices,
+            room: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
+        }
+    }
+
+    /// The rules that hold now. Nothing panics while it holds the lock, so a poisoned one is still whole.
+    pub fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// From now on these hold: for the next connection, and for the next request on one that is open.
+    pub fn replace(&self, rules: Rules) {
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+    }
+
     /// Answers one request whose first byte came at `began`. Cannot fail: every error is an answer.
     async fn answer(
         &self,
@@ -101,7 +124,7 @@ impl Intake {
     /// A body that is known to be empty may come without the header: how Belvo tries a new URL is not documented, and
     /// such a request carries nothing. A wrong value never passes.
     fn authorize(&self, headers: &HeaderMap, is_probe: bool) -> Result<(), Refusal> {
-        match self.authorization.judge(
+        match self.rules().authorization.judge(
             headers
                 .get_all(AUTHORIZATION)
                 .iter()
