@@ -50,6 +50,25 @@ const KEYS: &[(&str, &[&str])] = &[
     ),
 ];
 
+/// Where a configuration comes from, so that it can be read again.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    /// The file.
+    pub path: PathBuf,
+    /// What the service manager says.
+    pub surroundings: Surroundings,
+}
+
+impl Origin {
+    /// Reads it, and as often as it is called.
+    ///
+    /// # Errors
+    /// As [`load`].
+    pub fn load(&self) -> Result<Settings, ConfigError> {
+        load(&self.path, &self.surroundings)
+    }
+}
+
 /// What the service manager says: where state and credentials are.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {

@@ -1,8 +1,10 @@
 //! Wiring: opens, binds, starts the threads, waits for a signal or for something to end, and stops in order. Decides
 //! nothing about webhooks. Every long-lived part is watched: when one ends, for whatever reason, the process ends with an
-//! error and the service manager starts it afresh, which the journal makes safe.
+//! error and the service manager starts it afresh, which the journal makes safe. What changes while it runs is in
+//! `gateway/`.
 
 mod certificate;
+mod reload;
 mod upkeep;
 
 use std::future::Future;
@@ -21,11 +23,11 @@ use tokio::sync::{Mutex, Notify, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::bookkeeper;
-use crate::config::{Reconcile, Settings, Tls};
+use crate::config::{Origin, Reconcile, Settings, Tls};
 use crate::database::{OpenError, StateDirectory, WriteError, Writer, WriterFailed, open_writer};
 use crate::drain::budget::Budget;
 use crate::drain::{Drain, Parts};
-use crate::fetch::{Client, KeyFiles, Keys, SetupError, Target, roots_from};
+use crate::fetch::{Access, Client, KeyFiles, Keys, SetupError, Target, roots_from};
 use crate::intake::Intake;
 use crate::intake::auth::Authorization;
 use crate::intake::listener::{self, BindError};
@@ -45,6 +47,7 @@ use crate::system::secret;
 use crate::system::stop::{self, Stop, Stopper};
 
 use certificate::Certificate;
+use reload::Reload;
 use upkeep::Upkeep;
 
 /// What the configuration's files hold: read before anything is opened, so that a mistake in one costs nothing.
@@ -167,7 +170,7 @@ fn rules(settings: &Settings, authorization: Authorization) -> Rules {
     }
 }
 
-/// Serves until SIGTERM or SIGINT.
+/// Serves until SIGTERM or SIGINT, and reads its configuration again on SIGHUP.
 ///
 /// # Errors
 /// When the gateway cannot start, or a part of it ended.
@@ -175,6 +178,7 @@ pub fn run(
     settings: &Settings,
     mut material: Material,
     notices: Notices,
+    origin: Origin,
 ) -> Result<(), GatewayError> {
     let directory = StateDirectory::lock(&settings.state_directory)?;
     let connection = open_writer(&directory, VIEWS)?;
@@ -189,11 +193,17 @@ pub fn run(
     let (writer, writer_end) = Writer::start(directory, connection, VIEWS)?;
     let journal = Journal::new(writer.clone());
     let (tls, certificate) = material.tls.take().map(serve_with).transpose()?.unzip();
-    let upkeep = Upkeep::new(certificate, Store::new(writer.clone()));
-    let drain = DrainThread::start(settings, &material, &writer, &journal, &notices, upkeep)?;
-    let rules = rules(settings, material.authorization);
+    let rules = rules(settings, std::mem::take(&mut material.authorization));
     let path = settings.listen.path.clone();
-    let intake = Arc::new(Intake::new(path, rules, journal, notices));
+    let intake = Arc::new(Intake::new(path, rules, journal.clone(), notices.clone()));
+    let reload = Reload {
+        origin,
+        started: settings.clone(),
+        intake: Arc::clone(&intake),
+        hangup: signal(SignalKind::hangup())?,
+    };
+    let changing = (reload, certificate);
+    let drain = DrainThread::start(settings, material, &writer, &journal, &notices, changing)?;
     runtime.block_on(serve(Serving {
         listeners,
         tls,
@@ -296,17 +306,27 @@ fn announce(settings: &Settings, addresses: &[SocketAddr], notices: &Notices) {
             .display(),
         env!("CARGO_PKG_VERSION"),
     )));
-    if settings.listen.authorization_file.is_none() {
-        notices.say(Notice::Warning("no Authorization value is configured: the source address alone decides who may speak; set one in Belvo's dashboard and as authorization-file".to_owned()));
+    for warning in warnings(settings) {
+        notices.say(Notice::Warning(warning.to_owned()));
     }
     let mut status = format!("listening on {addresses}");
     if settings.api.keys.is_none() {
         status += "; no API keys, nothing is fetched";
-        notices.say(Notice::Warning("no API keys are configured: webhooks are kept, nothing is fetched; give belvo-secret-id and belvo-secret-password as credentials, or name their files in [api]".to_owned()));
     }
     if let Err(error) = notify::ready(&status) {
         notices.say(Notice::Warning(format!("the service manager could not be told that the gateway is ready: {error}; see that NOTIFY_SOCKET names its socket")));
     }
+}
+
+/// What is legal in these settings and perhaps not meant.
+fn warnings(settings: &Settings) -> impl Iterator<Item = &'static str> {
+    let authorization = settings.listen.authorization_file.is_none().then_some(
+        "no Authorization value is configured: the source address alone decides who may speak; set one in Belvo's dashboard and as authorization-file",
+    );
+    let keys = settings.api.keys.is_none().then_some(
+        "no API keys are configured: webhooks are kept, nothing is fetched; give belvo-secret-id and belvo-secret-password as credentials, or name their files in [api]",
+    );
+    authorization.into_iter().chain(keys)
 }
 
 /// Says that the gateway is alive, each time after a pass through the writer. Ends only when the writer has.
@@ -373,37 +393,36 @@ struct DrainThread {
 impl DrainThread {
     fn start(
         settings: &Settings,
-        material: &Material,
+        material: Material,
         writer: &Writer,
         journal: &Journal,
         notices: &Notices,
-        upkeep: Upkeep,
+        (reload, certificate): (Reload, Option<Certificate>),
     ) -> Result<Self, GatewayError> {
         let (stop, stopped) = stop::pair();
         let (ended, end) = oneshot::channel();
         let store = Store::new(writer.clone());
         let target = Target {
             base_url: settings.api.base_url.clone(),
-            roots: material.roots.clone(),
+            roots: material.roots,
         };
-        let (keys, files) = (material.keys.clone(), key_files(settings));
+        let (keys, files) = (material.keys, key_files(settings));
         let (state_directory, api) = (settings.state_directory.clone(), settings.api.clone());
         let (appended, notices) = (journal.watch(), notices.clone());
         let writer = writer.clone();
         let socket = control(&state_directory, &notices);
         let duty = move || {
             // Here and not before: reading the system's certificates takes a while, and nobody waits for it here.
-            let client = keys.map(|keys| Client::new(&target, &keys)).transpose()?;
+            let access = Access::new(target, files, keys)?;
             let runtime = runtime()?;
             let budget = Arc::new(Budget::new(api.requests_per_second, api.burst));
-            let (clients, client) = watch::channel(client.map(Arc::new));
             let clock = Clock::of_machine();
             let ordered = Arc::new(Notify::new());
             let operator = Operator {
                 state_directory: state_directory.clone(),
                 store: store.clone(),
                 writer,
-                api: client.clone(),
+                api: access.clients(),
                 budget: Arc::clone(&budget),
                 clock,
                 ordered: Arc::clone(&ordered),
@@ -413,15 +432,12 @@ impl DrainThread {
                 state_directory,
                 store: store.clone(),
                 appended,
-                api: client,
-                budget,
+                api: access.clients(),
+                budget: Arc::clone(&budget),
                 ordered,
                 clock,
             };
-            if let Some(files) = files {
-                // It ends with the runtime.
-                drop(runtime.spawn(files.follow(target, clients)));
-            }
+            let upkeep = Upkeep::new(reload, certificate, access, budget, store.clone());
             let operating = operating(
                 operator,
                 socket,

@@ -12,6 +12,7 @@ mod following;
 mod operating;
 mod order;
 mod queries;
+mod reload;
 mod starting;
 mod structure;
 mod tables;

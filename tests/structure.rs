@@ -138,6 +138,7 @@ const ONLY: &[Only] = &[
         words: &["drain::"],
         places: &[
             ("gateway.rs", "wires both halves"),
+            ("gateway/", "changes the request budget"),
             ("store/", "keeps plans and the state of work"),
             ("operate/", "orders work, in the drain's own moves"),
         ],
@@ -147,6 +148,7 @@ const ONLY: &[Only] = &[
         words: &["fetch::"],
         places: &[
             ("gateway.rs", "wires both halves"),
+            ("gateway/", "changes the keys"),
             ("drain/", "asks it for pages"),
             ("operate/", "lists the links, to compare"),
         ],

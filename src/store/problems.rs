@@ -49,6 +49,8 @@ pub enum Kind {
     ListingUnstable,
     /// The API sent an object without an id.
     ObjectWithoutId,
+    /// The configuration that was read last is wrong; the one before stays in force.
+    ConfigurationRefused,
     /// The listener's certificate expires soon.
     CertificateExpiring,
     /// The listener's certificate has expired.
@@ -80,6 +82,7 @@ impl Kind {
             Self::FetchDelayed => "fetch-delayed",
             Self::ListingUnstable => "listing-unstable",
             Self::ObjectWithoutId => "object-without-id",
+            Self::ConfigurationRefused => "configuration-refused",
             Self::CertificateExpiring => "certificate-expiring",
             Self::CertificateExpired => "certificate-expired",
             Self::CertificateUnusable => "certificate-unusable",
@@ -114,6 +117,7 @@ impl Kind {
             | Self::ConsentEnded
             | Self::LinkMismatch
             | Self::Away
+            | Self::ConfigurationRefused
             | Self::CertificateExpiring
             | Self::CertificateUnusable
             | Self::UnreadableBody => 2,

@@ -110,6 +110,14 @@ impl Place {
         self
     }
 
+    /// At this rate and burst.
+    pub(crate) fn at_most(mut self, per_second: f64, burst: u32) -> Self {
+        let as_fast_as_it_can = "requests-per-second = 1000\nburst = 10000\n";
+        let slowly = format!("requests-per-second = {per_second}\nburst = {burst}\n");
+        self.tables.api = self.tables.api.replace(as_fast_as_it_can, &slowly);
+        self
+    }
+
     /// Comparing with Belvo by itself after an absence.
     pub(crate) fn reconciling_by_itself(mut self) -> Self {
         self.tables.api += "reconcile = \"auto\"\n";
@@ -198,6 +206,15 @@ impl Place {
         let path = self.path("config.toml");
         fs::write(&path, text).expect("a configuration");
         path
+    }
+
+    /// Changes the text of the configuration of a gateway that runs; the next start has the old text again.
+    pub(crate) fn reconfigure(&self, change: impl FnOnce(String) -> String) {
+        let path = self.path("config.toml");
+        let text = fs::read_to_string(&path).expect("a configuration");
+        let changed = change(text.clone());
+        assert_ne!(text, changed, "nothing was changed");
+        fs::write(&path, changed).expect("a configuration");
     }
 
     /// Starts the gateway and waits until it is ready.
@@ -460,6 +477,41 @@ impl<'a> Gateway<'a> {
             }
         }
         false
+    }
+
+    /// SIGHUP, and what the service manager is told from then on until the gateway is ready again.
+    pub(crate) fn reload(&self) -> Vec<String> {
+        let mut datagram = [0; 4096];
+        self.notify.set_nonblocking(true).expect("a socket");
+        while self.notify.recv(&mut datagram).is_ok() {}
+        self.notify.set_nonblocking(false).expect("a socket");
+        self.signal("HUP");
+        let (begun, mut told) = (Instant::now(), Vec::new());
+        while begun.elapsed() < PATIENCE {
+            let Ok(length) = self.notify.recv(&mut datagram) else {
+                continue;
+            };
+            let text = String::from_utf8_lossy(&datagram[..length]).into_owned();
+            let is_ready = text.contains("READY=1");
+            told.push(text);
+            if is_ready {
+                return told;
+            }
+        }
+        panic!(
+            "the gateway does not reload: {told:?}; {}",
+            self.place.log()
+        );
+    }
+
+    /// How long its threads have computed so far.
+    pub(crate) fn computed(&self) -> Duration {
+        const TICK: Duration = Duration::from_millis(10);
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id())).expect("a process");
+        let (_, fields) = stat.rsplit_once(") ").expect("a name");
+        let ticks = fields.split(' ').skip(11).take(2);
+        let ticks: u32 = ticks.filter_map(|field| field.parse::<u32>().ok()).sum();
+        TICK * ticks
     }
 
     /// Its process id.
