@@ -33,6 +33,10 @@ pub const RETRY_AFTER_SECS: u32 = 30;
 pub const LINGER_WAIT: Duration = Duration::from_secs(1);
 /// How many bytes of such a body are read and thrown away at most.
 pub const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The line of the PROXY protocol in front of a connection. Version 1 has 107 bytes at most, version 2 as many and what load balancers add to them, some hundreds.
+pub const PROXY_LINE_BYTES_MAX: usize = 2 * 1024;
+/// Trusted proxies in a row that a header may name. Nobody has more than a few.
+pub const HOPS_MAX: usize = 16;
 /// Pause of the accept loop when the process is out of descriptors or memory.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections the kernel queues before `accept`.

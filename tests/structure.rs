@@ -67,6 +67,11 @@ const ONLY: &[Only] = &[
         places: &[("intake/source.rs", "the source check")],
     },
     Only {
+        what: "the PROXY protocol",
+        words: &["proxy_header::"],
+        places: &[("intake/proxy_line.rs", "what a trusted proxy says")],
+    },
+    Only {
         what: "the log",
         words: &["tracing::"],
         places: &[
@@ -238,6 +243,8 @@ const PURE: &[&str] = &[
     "webhook.rs",
     "catalog.rs",
     "intake/source.rs",
+    "intake/hops.rs",
+    "intake/proxy_line.rs",
     "intake/rules.rs",
     "intake/auth.rs",
     "drain/plan.rs",

@@ -10,7 +10,9 @@
 
 pub mod auth;
 mod connection;
+pub mod hops;
 pub mod listener;
+pub mod proxy_line;
 mod reply;
 pub mod rules;
 pub mod source;
