@@ -11,6 +11,7 @@ mod following;
 mod operating;
 mod order;
 mod queries;
+mod sources;
 mod starting;
 mod structure;
 mod tables;

@@ -99,6 +99,20 @@ impl Place {
         self
     }
 
+    /// With more lines under `[listen]`.
+    pub(crate) fn listening(mut self, lines: &str) -> Self {
+        self.tables.listen += lines;
+        self.tables.listen += "\n";
+        self
+    }
+
+    #[allow(dead_code)]
+    /// Listening on this address in place of loopback.
+    pub(crate) fn listening_on(mut self, address: &str) -> Self {
+        self.tables.listen = self.tables.listen.replace("127.0.0.1:0", address);
+        self
+    }
+
     /// Fetching from this Belvo, as fast as it can.
     pub(crate) fn fetching_from(mut self, belvo: &StandIn) -> Self {
         let (id, password) = (self.secret("id", KEYS.0), self.secret("password", KEYS.1));
