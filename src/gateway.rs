@@ -166,7 +166,9 @@ fn key_files(settings: &Settings) -> Option<KeyFiles> {
 fn rules(settings: &Settings, authorization: Authorization) -> Rules {
     Rules {
         allow: settings.listen.allow.clone(),
+        proxies: settings.listen.proxies.clone(),
         authorization,
+        drift_alarm: settings.listen.drift_alarm,
     }
 }
 

@@ -13,6 +13,7 @@ mod operating;
 mod order;
 mod queries;
 mod reload;
+mod sources;
 mod starting;
 mod structure;
 mod tables;

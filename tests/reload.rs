@@ -2,14 +2,15 @@
 //! changes nothing.
 
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use std::time::Duration;
 
 use belvo_gateway::standin::payloads::{Resource, historical_update};
 use belvo_gateway::standin::{Fault, When};
 
 use crate::certificates::{in_the_file, presented};
-use crate::vocabulary::{AUTHORIZATION, Gateway, KEYS, LINK, PATH, Place, belvo};
+use crate::vocabulary::{AUTHORIZATION, Gateway, KEYS, LINK, PATH, Place, belvo, rest, text};
 
 fn webhook() -> String {
     historical_update(Resource::Accounts, LINK, 2)
@@ -66,6 +67,55 @@ fn another_allow_list_holds_for_the_next_connection() {
     gateway.reload();
     assert_eq!(answer(&gateway, HERE, "x"), None);
     assert_eq!(answer(&gateway, THERE, "x"), Some(200));
+}
+
+#[test]
+fn a_source_that_is_allowed_no_more_is_refused_also_on_an_open_connection() {
+    let place = Place::new().with_tls().allowing("127.0.0.1");
+    let gateway = place.start();
+    let sender = gateway.sender();
+    let mut open = sender.connect().expect("a connection");
+    let mut answer = || open.send(webhook().as_bytes()).expect("an answer").status;
+    assert_eq!(answer(), 200);
+    place.reconfigure(|text| text.replace("[\"127.0.0.1\"]", "[\"127.0.0.2\"]"));
+    gateway.reload();
+    assert_eq!(answer(), 403);
+}
+
+#[test]
+fn the_drift_alarm_may_be_turned_off() {
+    let place = Place::new().with_authorization().allowing("127.0.0.1");
+    let gateway = place.start();
+    assert_eq!(answer(&gateway, THERE, AUTHORIZATION), Some(403));
+    place.reconfigure(|text| text.replace("[tls]", "drift-alarm = false\n[tls]"));
+    gateway.reload();
+    assert_eq!(answer(&gateway, [127, 0, 0, 3], AUTHORIZATION), None);
+}
+
+#[test]
+fn proxies_may_come_and_go() {
+    let place = Place::new().allowing("203.0.113.7");
+    let gateway = place.start();
+    let asked = || {
+        let mut stream = TcpStream::connect(gateway.address).expect("a connection");
+        let (webhook, length) = (webhook(), webhook().len());
+        let head = format!(
+            "POST {PATH} HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: 203.0.113.7\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        );
+        // Who is hung up on may see it while writing.
+        drop(stream.write_all((head + &webhook).as_bytes()));
+        text(&rest(stream)).get(..12).map(str::to_owned)
+    };
+    assert_eq!(asked(), None);
+    place.reconfigure(|text| {
+        let line = "trusted-proxies = [\"127.0.0.1\"]\nproxy = \"x-forwarded-for\"\n[tls]";
+        text.replace("[tls]", line)
+    });
+    gateway.reload();
+    assert_eq!(asked().as_deref(), Some("HTTP/1.1 200"));
+    place.reconfigure(|text| text.replace("[\"127.0.0.1\"]\n", "[\"127.0.0.2\"]\n"));
+    gateway.reload();
+    assert_eq!(asked(), None);
 }
 
 #[test]
@@ -177,7 +227,7 @@ fn mistakes(place: &Place) -> Vec<(Mistake<'_>, &'static str)> {
     vec![
         (
             Box::new(with("alow = []")),
-            "config.toml:9: listen.alow: unknown key; did you mean allow?",
+            "config.toml:10: listen.alow: unknown key; did you mean allow?",
         ),
         (
             Box::new(|text| text + "\nburst = 0\n"),
@@ -207,7 +257,8 @@ fn a_configuration_that_is_wrong_changes_nothing_says_why_and_is_forgotten_when_
     let place = Place::new()
         .with_tls()
         .with_authorization()
-        .allowing("127.0.0.1");
+        .allowing("127.0.0.1")
+        .listening("drift-alarm = false");
     let gateway = place.start();
     let good = fs::read_to_string(place.path("config.toml")).expect("a configuration");
     let certificate = presented(&place, &gateway);

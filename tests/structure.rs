@@ -67,6 +67,11 @@ const ONLY: &[Only] = &[
         places: &[("intake/source.rs", "the source check")],
     },
     Only {
+        what: "the PROXY protocol",
+        words: &["proxy_header::"],
+        places: &[("intake/proxy_line.rs", "what a trusted proxy says")],
+    },
+    Only {
         what: "the log",
         words: &["tracing::"],
         places: &[
@@ -131,6 +136,7 @@ const ONLY: &[Only] = &[
             ("gateway.rs", "wires both halves"),
             ("gateway/", "changes what the listener holds"),
             ("config.rs", "reads addresses into the source check's type"),
+            ("commands/explain.rs", "asks whom it would judge"),
         ],
     },
     Only {
@@ -242,6 +248,8 @@ const PURE: &[&str] = &[
     "webhook.rs",
     "catalog.rs",
     "intake/source.rs",
+    "intake/hops.rs",
+    "intake/proxy_line.rs",
     "intake/rules.rs",
     "intake/auth.rs",
     "drain/plan.rs",

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use super::print;
-use crate::cli::{Configured, EXIT_CONFIG};
+use super::{explain, print};
+use crate::cli::{Check, EXIT_CONFIG};
 use crate::config::{self, Settings, Surroundings, Tls};
 use crate::gateway::{self, Material};
 use crate::system::certificate::Validity;
@@ -14,14 +14,17 @@ use crate::system::errors::sentence;
 ///
 /// # Errors
 /// When nothing can be printed.
-pub fn run(arguments: &Configured) -> anyhow::Result<ExitCode> {
-    let settings =
-        config::load(&arguments.config, &Surroundings::of_process()).map_err(anyhow::Error::from);
+pub fn run(arguments: &Check) -> anyhow::Result<ExitCode> {
+    let settings = config::load(&arguments.configured.config, &Surroundings::of_process())
+        .map_err(anyhow::Error::from);
     let checked = settings.and_then(|settings| {
         let material = gateway::read_material(&settings)?;
         Ok((settings, material))
     });
     match checked {
+        Ok((settings, _)) if arguments.explain.is_some() => {
+            explain::run(arguments, &settings.listen)
+        }
         Ok((settings, material)) => {
             print(&describe(arguments, &settings, &material))?;
             Ok(ExitCode::SUCCESS)
@@ -33,7 +36,7 @@ pub fn run(arguments: &Configured) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn describe(arguments: &Configured, settings: &Settings, material: &Material) -> String {
+fn describe(arguments: &Check, settings: &Settings, material: &Material) -> String {
     let addresses: Vec<_> = settings
         .listen
         .addresses
@@ -58,7 +61,7 @@ fn describe(arguments: &Configured, settings: &Settings, material: &Material) ->
     };
     format!(
         "{}: good\n  serves {} on {}{}, {tls}\n  lets Belvo in {authorization}\n  keeps everything in {}\n  {keys}\n",
-        arguments.config.display(),
+        arguments.configured.config.display(),
         settings.environment,
         addresses.join(", "),
         settings.listen.path,

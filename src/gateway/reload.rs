@@ -50,6 +50,8 @@ impl Reload {
                     path,
                     allow: _,
                     authorization_file: _,
+                    proxies: _,
+                    drift_alarm: _,
                 },
             tls,
             api:
