@@ -134,6 +134,7 @@ const ONLY: &[Only] = &[
         places: &[
             ("gateway.rs", "wires both halves"),
             ("config.rs", "reads addresses into the source check's type"),
+            ("commands/check.rs", "says which proxies are believed"),
             ("commands/explain.rs", "asks whom it would judge"),
         ],
     },
