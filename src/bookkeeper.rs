@@ -177,11 +177,11 @@ fn key(problem: &Problem) -> (&'static str, String) {
     (problem.kind.name(), problem.subject.clone())
 }
 
-/// A stranger is never worth one, but for who has our `Authorization` value. A header that was not believed has kept
-/// nobody from being served.
+/// A stranger is never worth one, but for who has our `Authorization` value; a panic always is. A header that was not
+/// believed has kept nobody from being served.
 fn is_worth_a_line(refused: &Refused) -> bool {
     match refused.reason {
-        Reason::Drift => true,
+        Reason::Drift | Reason::Panic => true,
         Reason::Forwarded => false,
         _ => refused.from_allowed_source,
     }

@@ -249,6 +249,8 @@ fn a_health_check_of_the_proxy_itself_is_closed_and_counts_for_nothing() {
         told(&gateway, PROXY, &second_version(0x20, [3, 130, 254, 46])),
         b""
     );
+    let itself = b"PROXY TCP4 127.0.0.9 127.0.0.1 40000 443\r\n";
+    assert_eq!(told(&gateway, PROXY, itself), b"");
     drop(
         Sender::plain(gateway.address, PATH)
             .from(PROXY)

@@ -136,6 +136,7 @@ const ONLY: &[Only] = &[
             ("gateway.rs", "wires both halves"),
             ("gateway/", "changes what the listener holds"),
             ("config.rs", "reads addresses into the source check's type"),
+            ("commands/check.rs", "says which proxies are believed"),
             ("commands/explain.rs", "asks whom it would judge"),
         ],
     },

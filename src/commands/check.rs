@@ -6,6 +6,7 @@ use super::{explain, print};
 use crate::cli::{Check, EXIT_CONFIG};
 use crate::config::{self, Settings, Surroundings, Tls};
 use crate::gateway::{self, Material};
+use crate::intake::hops::Proxies;
 use crate::system::certificate::Validity;
 use crate::system::clock::UnixMs;
 use crate::system::errors::sentence;
@@ -55,12 +56,19 @@ fn describe(arguments: &Check, settings: &Settings, material: &Material) -> Stri
         Some(_) => "with an Authorization value",
         None => "by source address alone (no Authorization value is configured)",
     };
+    let proxies = match settings.listen.proxies.as_ref().map(Proxies::told) {
+        None => String::new(),
+        Some(told) => format!(
+            "\n  believes its trusted proxies, who name their client {}",
+            explain::place(told)
+        ),
+    };
     let keys = match settings.api.keys {
         Some(_) => format!("fetches from {}", settings.api.base_url),
         None => "fetches nothing until API keys are configured".to_owned(),
     };
     format!(
-        "{}: good\n  serves {} on {}{}, {tls}\n  lets Belvo in {authorization}\n  keeps everything in {}\n  {keys}\n",
+        "{}: good\n  serves {} on {}{}, {tls}\n  lets Belvo in {authorization}{proxies}\n  keeps everything in {}\n  {keys}\n",
         arguments.configured.config.display(),
         settings.environment,
         addresses.join(", "),

@@ -130,7 +130,8 @@ impl Explained {
     }
 }
 
-fn place(told: Told) -> String {
+/// Where a proxy names its client.
+pub(super) fn place(told: Told) -> String {
     match told.header() {
         Some(name) => format!("in the header {name}"),
         None => "in front of its connections (PROXY protocol)".to_owned(),

@@ -49,11 +49,12 @@ pub(super) async fn serve(
             () = stop.told() => return,
         };
         match line {
-            Ok(Some((Whom::Client(client), rest))) => {
+            Ok(Some((Whom::Client(client), rest))) if client != peer => {
                 (caller, before) = (Caller::named(client), rest);
             }
-            // Somebody looks whether the port is open. It is, and that is all there is to say.
-            Ok(Some((Whom::Itself, _)) | None) => return,
+            // The proxy looks whether the port is open: by version 2's command for that, by version 1 naming itself as
+            // HAProxy does, or without a word. It is open, and that is all there is to say.
+            Ok(_) => return,
             Err(unclear) => return intake.unclear(peer, unclear),
         }
     }

@@ -24,7 +24,12 @@ impl Peer {
     /// Whether it is an address of this machine or of a network that is not the Internet, where Belvo never is.
     pub fn is_nearby(self) -> bool {
         match self.0 {
-            IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
+            IpAddr::V4(ip) => {
+                let [first, second, ..] = ip.octets();
+                // RFC 6598: between customers and their provider, and in tunnels.
+                let is_shared = first == 100 && second & 0xc0 == 64;
+                ip.is_loopback() || ip.is_private() || ip.is_link_local() || is_shared
+            }
             IpAddr::V6(ip) => {
                 ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local()
             }
@@ -174,6 +179,34 @@ mod tests {
             ours.shared_with(&list(&["10.2.0.0/16", "::/0", "3.130.254.47"])),
             None
         );
+    }
+
+    #[test]
+    fn belvo_is_never_nearby() {
+        for near in [
+            "127.0.0.2",
+            "10.0.0.1",
+            "172.31.0.1",
+            "192.168.1.1",
+            "169.254.1.1",
+            "100.64.0.1",
+            "100.127.255.1",
+            "::1",
+            "fd00::1",
+            "fe80::1",
+            "::ffff:10.0.0.1",
+        ] {
+            assert!(peer(near).is_nearby(), "{near}");
+        }
+        for far in [
+            "3.130.254.46",
+            "100.63.0.1",
+            "100.128.0.1",
+            "172.32.0.1",
+            "2600:1f16::46",
+        ] {
+            assert!(!peer(far).is_nearby(), "{far}");
+        }
     }
 
     #[test]
