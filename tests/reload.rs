@@ -83,13 +83,16 @@ fn a_source_that_is_allowed_no_more_is_refused_also_on_an_open_connection() {
 }
 
 #[test]
-fn the_drift_alarm_may_be_turned_off() {
-    let place = Place::new().with_authorization().allowing("127.0.0.1");
+fn the_drift_alarm_may_be_turned_on() {
+    let place = Place::new()
+        .with_authorization()
+        .allowing("127.0.0.1")
+        .listening("drift-alarm = false");
     let gateway = place.start();
-    assert_eq!(answer(&gateway, THERE, AUTHORIZATION), Some(403));
-    place.reconfigure(|text| text.replace("[tls]", "drift-alarm = false\n[tls]"));
+    assert_eq!(answer(&gateway, THERE, AUTHORIZATION), None);
+    place.reconfigure(|text| text.replace("drift-alarm = false", "drift-alarm = true"));
     gateway.reload();
-    assert_eq!(answer(&gateway, [127, 0, 0, 3], AUTHORIZATION), None);
+    assert_eq!(answer(&gateway, THERE, AUTHORIZATION), Some(403));
 }
 
 #[test]
