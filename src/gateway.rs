@@ -1,6 +1,11 @@
 //! Wiring: opens, binds, starts the threads, waits for a signal or for something to end, and stops in order. Decides
 //! nothing about webhooks. Every long-lived part is watched: when one ends, for whatever reason, the process ends with an
-//! error and the service manager starts it afresh, which the journal makes safe.
+//! error and the service manager starts it afresh, which the journal makes safe. What changes while it runs is in
+//! `gateway/`.
+
+mod certificate;
+mod reload;
+mod upkeep;
 
 use std::future::Future;
 use std::io;
@@ -14,38 +19,51 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Mutex, Notify, Semaphore, oneshot, watch};
+use tokio::sync::{Mutex, Notify, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::bookkeeper;
-use crate::config::{Reconcile, Settings, Tls};
+use crate::config::{Origin, Reconcile, Settings, Tls};
 use crate::database::{OpenError, StateDirectory, WriteError, Writer, WriterFailed, open_writer};
 use crate::drain::budget::Budget;
 use crate::drain::{Drain, Parts};
-use crate::fetch::{Client, KeyFiles, Keys, SetupError, Target, roots_from};
+use crate::fetch::{Access, Client, KeyFiles, Keys, SetupError, Target, roots_from};
 use crate::intake::Intake;
 use crate::intake::auth::Authorization;
 use crate::intake::listener::{self, BindError};
+use crate::intake::rules::Rules;
 use crate::intake::tls::{self, TlsError};
 use crate::journal::Journal;
-use crate::limits::{AUTHORIZATION_VALUES_MAX, BODIES_KIB_MAX, SHUTDOWN_WAIT, THREAD_STACK_BYTES};
+use crate::limits::{AUTHORIZATION_VALUES_MAX, SHUTDOWN_WAIT, THREAD_STACK_BYTES};
 use crate::notices::{Notice, Notices};
 use crate::operate::presence::Presence;
 use crate::operate::socket::{self, Socket};
 use crate::operate::{Failed, Operator, Order, Report};
 use crate::store::{Store, VIEWS};
+use crate::system::certificate::Validity;
 use crate::system::clock::Clock;
 use crate::system::notify;
 use crate::system::secret;
 use crate::system::stop::{self, Stop, Stopper};
 
+use certificate::Certificate;
+use reload::Reload;
+use upkeep::Upkeep;
+
 /// What the configuration's files hold: read before anything is opened, so that a mistake in one costs nothing.
 #[derive(Debug)]
 pub struct Material {
-    tls: Option<Arc<ServerConfig>>,
+    tls: Option<certificate::Read>,
     authorization: Authorization,
     keys: Option<Keys>,
     roots: Option<Arc<RootCertStore>>,
+}
+
+impl Material {
+    /// When the listener's certificate is valid, if there is one.
+    pub fn certificate(&self) -> Option<Validity> {
+        self.tls.as_ref().map(|read| read.pair.validity)
+    }
 }
 
 /// Why a file that the configuration names cannot be used.
@@ -77,6 +95,9 @@ pub enum GatewayError {
     /// The listener.
     #[error(transparent)]
     Bind(#[from] BindError),
+    /// The listener's TLS.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// The API client.
     #[error(transparent)]
     Client(#[from] SetupError),
@@ -104,7 +125,10 @@ pub enum GatewayError {
 /// When one cannot be read or holds something else.
 pub fn read_material(settings: &Settings) -> Result<Material, MaterialError> {
     let tls = match &settings.tls {
-        Tls::Files { certificate, key } => Some(tls::server(certificate, key)?),
+        Tls::Files { certificate, key } => Some(certificate::Read::from(tls::Files {
+            certificate: certificate.clone(),
+            key: key.clone(),
+        })?),
         Tls::Off => None,
     };
     let values = match &settings.listen.authorization_file {
@@ -138,11 +162,26 @@ fn key_files(settings: &Settings) -> Option<KeyFiles> {
     Some(KeyFiles { id, password })
 }
 
-/// Serves until SIGTERM or SIGINT.
+/// What requests are judged by: of the settings, and of the files that they name.
+fn rules(settings: &Settings, authorization: Authorization) -> Rules {
+    Rules {
+        allow: settings.listen.allow.clone(),
+        proxies: settings.listen.proxies.clone(),
+        authorization,
+        drift_alarm: settings.listen.drift_alarm,
+    }
+}
+
+/// Serves until SIGTERM or SIGINT, and reads its configuration again on SIGHUP.
 ///
 /// # Errors
 /// When the gateway cannot start, or a part of it ended.
-pub fn run(settings: &Settings, material: Material, notices: Notices) -> Result<(), GatewayError> {
+pub fn run(
+    settings: &Settings,
+    mut material: Material,
+    notices: Notices,
+    origin: Origin,
+) -> Result<(), GatewayError> {
     let directory = StateDirectory::lock(&settings.state_directory)?;
     let connection = open_writer(&directory, VIEWS)?;
     let runtime = runtime()?;
@@ -155,24 +194,35 @@ pub fn run(settings: &Settings, material: Material, notices: Notices) -> Result<
         .collect::<Result<_, _>>()?;
     let (writer, writer_end) = Writer::start(directory, connection, VIEWS)?;
     let journal = Journal::new(writer.clone());
-    let drain = DrainThread::start(settings, &material, &writer, &journal, &notices)?;
-    let intake = Arc::new(Intake {
-        path: settings.listen.path.clone(),
-        allow: settings.listen.allow.clone(),
-        authorization: material.authorization,
-        journal,
-        notices,
-        room: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
-    });
+    let (tls, certificate) = material.tls.take().map(serve_with).transpose()?.unzip();
+    let rules = rules(settings, std::mem::take(&mut material.authorization));
+    let path = settings.listen.path.clone();
+    let intake = Arc::new(Intake::new(path, rules, journal.clone(), notices.clone()));
+    let reload = Reload {
+        origin,
+        started: settings.clone(),
+        intake: Arc::clone(&intake),
+        hangup: signal(SignalKind::hangup())?,
+    };
+    let changing = (reload, certificate);
+    let drain = DrainThread::start(settings, material, &writer, &journal, &notices, changing)?;
     runtime.block_on(serve(Serving {
         listeners,
-        tls: material.tls,
+        tls,
         intake,
         writer,
         writer_end,
         drain,
         settings,
     }))
+}
+
+/// The listener's side of TLS, and the certificate that upkeep sees to.
+fn serve_with(read: certificate::Read) -> Result<(Arc<ServerConfig>, Certificate), GatewayError> {
+    let certificate::Read { files, marks, pair } = read;
+    let validity = pair.validity;
+    let (config, held) = tls::server(pair)?;
+    Ok((config, Certificate::new(files, marks, validity, held)))
 }
 
 /// Everything that runs.
@@ -258,17 +308,27 @@ fn announce(settings: &Settings, addresses: &[SocketAddr], notices: &Notices) {
             .display(),
         env!("CARGO_PKG_VERSION"),
     )));
-    if settings.listen.authorization_file.is_none() {
-        notices.say(Notice::Warning("no Authorization value is configured: the source address alone decides who may speak; set one in Belvo's dashboard and as authorization-file".to_owned()));
+    for warning in warnings(settings) {
+        notices.say(Notice::Warning(warning.to_owned()));
     }
     let mut status = format!("listening on {addresses}");
     if settings.api.keys.is_none() {
         status += "; no API keys, nothing is fetched";
-        notices.say(Notice::Warning("no API keys are configured: webhooks are kept, nothing is fetched; give belvo-secret-id and belvo-secret-password as credentials, or name their files in [api]".to_owned()));
     }
     if let Err(error) = notify::ready(&status) {
         notices.say(Notice::Warning(format!("the service manager could not be told that the gateway is ready: {error}; see that NOTIFY_SOCKET names its socket")));
     }
+}
+
+/// What is legal in these settings and perhaps not meant.
+fn warnings(settings: &Settings) -> impl Iterator<Item = &'static str> {
+    let authorization = settings.listen.authorization_file.is_none().then_some(
+        "no Authorization value is configured: the source address alone decides who may speak; set one in Belvo's dashboard and as authorization-file",
+    );
+    let keys = settings.api.keys.is_none().then_some(
+        "no API keys are configured: webhooks are kept, nothing is fetched; give belvo-secret-id and belvo-secret-password as credentials, or name their files in [api]",
+    );
+    authorization.into_iter().chain(keys)
 }
 
 /// Says that the gateway is alive, each time after a pass through the writer. Ends only when the writer has.
@@ -335,36 +395,36 @@ struct DrainThread {
 impl DrainThread {
     fn start(
         settings: &Settings,
-        material: &Material,
+        material: Material,
         writer: &Writer,
         journal: &Journal,
         notices: &Notices,
+        (reload, certificate): (Reload, Option<Certificate>),
     ) -> Result<Self, GatewayError> {
         let (stop, stopped) = stop::pair();
         let (ended, end) = oneshot::channel();
         let store = Store::new(writer.clone());
         let target = Target {
             base_url: settings.api.base_url.clone(),
-            roots: material.roots.clone(),
+            roots: material.roots,
         };
-        let (keys, files) = (material.keys.clone(), key_files(settings));
+        let (keys, files) = (material.keys, key_files(settings));
         let (state_directory, api) = (settings.state_directory.clone(), settings.api.clone());
         let (appended, notices) = (journal.watch(), notices.clone());
         let writer = writer.clone();
         let socket = control(&state_directory, &notices);
         let duty = move || {
             // Here and not before: reading the system's certificates takes a while, and nobody waits for it here.
-            let client = keys.map(|keys| Client::new(&target, &keys)).transpose()?;
+            let access = Access::new(target, files, keys)?;
             let runtime = runtime()?;
             let budget = Arc::new(Budget::new(api.requests_per_second, api.burst));
-            let (clients, client) = watch::channel(client.map(Arc::new));
             let clock = Clock::of_machine();
             let ordered = Arc::new(Notify::new());
             let operator = Operator {
                 state_directory: state_directory.clone(),
                 store: store.clone(),
                 writer,
-                api: client.clone(),
+                api: access.clients(),
                 budget: Arc::clone(&budget),
                 clock,
                 ordered: Arc::clone(&ordered),
@@ -375,15 +435,12 @@ impl DrainThread {
                 state_directory,
                 store: store.clone(),
                 appended,
-                api: client,
-                budget,
+                api: access.clients(),
+                budget: Arc::clone(&budget),
                 ordered,
                 clock,
             };
-            if let Some(files) = files {
-                // It ends with the runtime.
-                drop(runtime.spawn(files.follow(target, clients)));
-            }
+            let upkeep = Upkeep::new(reload, certificate, access, budget, store.clone());
             let operating = operating(
                 operator,
                 socket,
@@ -392,8 +449,9 @@ impl DrainThread {
                 stopped.clone(),
             );
             let bookkeeping = bookkeeper::run(notices, store, stopped.clone());
+            let upkeeping = upkeep.run(stopped.clone());
             let draining = Drain::new(parts).run(stopped);
-            let outcome = runtime.block_on(all(draining, bookkeeping, operating));
+            let outcome = runtime.block_on(all(draining, bookkeeping, upkeeping, operating));
             // A name lookup that hangs must not hold up the end.
             runtime.shutdown_background();
             outcome
@@ -418,11 +476,13 @@ impl DrainThread {
 async fn all(
     drain: impl Future<Output = Result<(), WriteError>>,
     bookkeeping: impl Future<Output = Result<(), WriteError>>,
+    upkeeping: impl Future<Output = Result<(), WriteError>>,
     operating: impl Future<Output = Result<(), GatewayError>>,
 ) -> Result<(), GatewayError> {
     tokio::try_join!(
         async { drain.await.map_err(ended("drain")) },
         async { bookkeeping.await.map_err(ended("bookkeeper")) },
+        async { upkeeping.await.map_err(ended("upkeep")) },
         operating,
     )
     .map(drop)

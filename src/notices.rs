@@ -18,6 +18,15 @@ use crate::webhook::Seq;
 pub enum Reason {
     /// The source is not allowed.
     Source,
+    /// A header that speaks for somebody else, from an address that is no trusted proxy. It counts for nothing: the request
+    /// is judged as if it were not there.
+    Forwarded,
+    /// A line of the PROXY protocol from an address that is no trusted proxy.
+    ProxyLine,
+    /// A trusted proxy does not say whom it speaks for.
+    Unclear,
+    /// The source is not allowed, and the request carried our `Authorization` value.
+    Drift,
     /// The TLS handshake failed or took too long.
     Handshake,
     /// The head is malformed, too large or too slow.
@@ -45,6 +54,10 @@ impl Reason {
     pub fn name(self) -> &'static str {
         match self {
             Self::Source => "source",
+            Self::Forwarded => "forwarded",
+            Self::ProxyLine => "proxy-line",
+            Self::Unclear => "unclear",
+            Self::Drift => "drift",
             Self::Handshake => "handshake",
             Self::Head => "head",
             Self::Path => "path",

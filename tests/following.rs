@@ -603,7 +603,7 @@ fn two_thousand_mixed_webhooks_of_two_hundred_links_are_answered_in_time_and_fol
     let houses: Vec<_> = (0..200)
         .map(|seed| furnish(&belvo, 2_000 + seed, 3))
         .collect();
-    let place = Place::new().fetching_from(&belvo).within_the_usual_budget();
+    let place = Place::new().fetching_from(&belvo).at_most(2.0, 20);
     let gateway = place.start();
     let (gateway, houses) = (&gateway, &houses);
     thread::scope(|scope| {

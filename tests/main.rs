@@ -3,6 +3,7 @@
 
 mod answers;
 mod bad_input;
+mod certificates;
 mod commands;
 mod contract;
 mod crashes;
@@ -11,7 +12,9 @@ mod following;
 mod operating;
 mod order;
 mod queries;
+mod reload;
 mod scanners;
+mod sources;
 mod starting;
 mod structure;
 mod tables;

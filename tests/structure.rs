@@ -67,6 +67,11 @@ const ONLY: &[Only] = &[
         places: &[("intake/source.rs", "the source check")],
     },
     Only {
+        what: "the PROXY protocol",
+        words: &["proxy_header::"],
+        places: &[("intake/proxy_line.rs", "what a trusted proxy says")],
+    },
+    Only {
         what: "the log",
         words: &["tracing::"],
         places: &[
@@ -76,6 +81,7 @@ const ONLY: &[Only] = &[
             ),
             ("drain/planner.rs", "the same"),
             ("fetch/keys.rs", "the same"),
+            ("gateway/", "the same"),
             ("bookkeeper.rs", "what the intake had to say, afterwards"),
             ("commands/serve.rs", "why the gateway ended"),
             ("cli.rs", "the level, for --log"),
@@ -128,7 +134,10 @@ const ONLY: &[Only] = &[
         words: &["intake::"],
         places: &[
             ("gateway.rs", "wires both halves"),
+            ("gateway/", "changes what the listener holds"),
             ("config.rs", "reads addresses into the source check's type"),
+            ("commands/check.rs", "says which proxies are believed"),
+            ("commands/explain.rs", "asks whom it would judge"),
         ],
     },
     Only {
@@ -136,6 +145,7 @@ const ONLY: &[Only] = &[
         words: &["drain::"],
         places: &[
             ("gateway.rs", "wires both halves"),
+            ("gateway/", "changes the request budget"),
             ("store/", "keeps plans and the state of work"),
             ("operate/", "orders work, in the drain's own moves"),
         ],
@@ -145,6 +155,7 @@ const ONLY: &[Only] = &[
         words: &["fetch::"],
         places: &[
             ("gateway.rs", "wires both halves"),
+            ("gateway/", "changes the keys"),
             ("drain/", "asks it for pages"),
             ("operate/", "lists the links, to compare"),
         ],
@@ -238,6 +249,9 @@ const PURE: &[&str] = &[
     "webhook.rs",
     "catalog.rs",
     "intake/source.rs",
+    "intake/hops.rs",
+    "intake/proxy_line.rs",
+    "intake/rules.rs",
     "intake/auth.rs",
     "drain/plan.rs",
     "drain/work.rs",
@@ -246,6 +260,7 @@ const PURE: &[&str] = &[
     "drain/consents.rs",
     "drain/trouble.rs",
     "drain/outage.rs",
+    "system/certificate.rs",
     "system/times.rs",
     "fetch/page.rs",
     "fetch/record.rs",

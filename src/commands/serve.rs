@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use tracing::{Level, error};
 
 use crate::cli::{EXIT_CONFIG, Serve};
-use crate::config::{self, Settings, Surroundings};
+use crate::config::{Origin, Settings, Surroundings};
 use crate::gateway::{self, Material};
 use crate::notices::Notices;
 use crate::system::errors::sentence;
@@ -17,7 +17,11 @@ use crate::system::logging;
 /// When logging cannot be started; everything else is logged and becomes the exit code.
 pub fn run(arguments: &Serve) -> anyhow::Result<ExitCode> {
     logging::start(arguments.log)?;
-    let (settings, material) = match configured(arguments) {
+    let origin = Origin {
+        path: arguments.configured.config.clone(),
+        surroundings: Surroundings::of_process(),
+    };
+    let (settings, material) = match configured(&origin) {
         Ok(configured) => configured,
         Err(wrong) => {
             error!("{}", sentence(wrong.as_ref()));
@@ -25,7 +29,7 @@ pub fn run(arguments: &Serve) -> anyhow::Result<ExitCode> {
         }
     };
     let notices = Notices::new(arguments.log >= Level::DEBUG);
-    match gateway::run(&settings, material, notices) {
+    match gateway::run(&settings, material, notices, origin) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(failed) => {
             error!("{failed}");
@@ -34,8 +38,8 @@ pub fn run(arguments: &Serve) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn configured(arguments: &Serve) -> anyhow::Result<(Settings, Material)> {
-    let settings = config::load(&arguments.configured.config, &Surroundings::of_process())?;
+fn configured(origin: &Origin) -> anyhow::Result<(Settings, Material)> {
+    let settings = origin.load()?;
     let material = gateway::read_material(&settings)?;
     Ok((settings, material))
 }

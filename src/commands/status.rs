@@ -57,6 +57,12 @@ fn lines(
         vec!["objects".to_owned(), together(&status.objects)],
         vec!["refused".to_owned(), together(&status.refused)],
     ];
+    if let Some(until) = &status.certificate_until {
+        rows.push(vec![
+            "certificate".to_owned(),
+            format!("valid until {until}"),
+        ]);
+    }
     let problems = match status.open_problems {
         0 => "none".to_owned(),
         open => format!("{open} open; `belvo-gateway problems` shows them"),

@@ -9,14 +9,15 @@ use tokio::time::Instant;
 /// A token bucket that is waited on.
 #[derive(Debug)]
 pub struct Budget {
-    per_second: f64,
-    burst: f64,
     bucket: Mutex<Bucket>,
     resumed: Notify,
+    changed: Notify,
 }
 
 #[derive(Debug)]
 struct Bucket {
+    per_second: f64,
+    burst: f64,
     tokens: f64,
     filled: Instant,
     paused_until: Instant,
@@ -26,23 +27,41 @@ impl Budget {
     /// An empty bucket for `burst` requests that refills at `per_second`; both are taken as at least a little above
     /// nothing. It is empty so that a process that is started over and over asks no more than one that runs on.
     pub fn new(per_second: f64, burst: u32) -> Self {
-        let (burst, now) = (f64::from(burst.max(1)), Instant::now());
+        let now = Instant::now();
         Self {
-            per_second: per_second.max(0.01),
-            burst,
             bucket: Mutex::new(Bucket {
+                per_second: per_second.max(0.01),
+                burst: f64::from(burst.max(1)),
                 tokens: 0.0,
                 filled: now,
                 paused_until: now,
             }),
             resumed: Notify::new(),
+            changed: Notify::new(),
         }
+    }
+
+    /// From now on it refills at this rate up to this burst, also for those who wait already; what is in it stays.
+    pub fn change(&self, per_second: f64, burst: u32) {
+        let mut bucket = self.lock();
+        bucket.refill(Instant::now());
+        bucket.per_second = per_second.max(0.01);
+        bucket.burst = f64::from(burst.max(1));
+        bucket.tokens = bucket.tokens.min(bucket.burst);
+        self.changed.notify_waiters();
     }
 
     /// Waits for the end of a pause and for a token, and takes it. Whoever waits has its token reserved, so waiters are
     /// served in order.
     pub async fn take(&self) {
-        tokio::time::sleep(self.reserve(Instant::now())).await;
+        loop {
+            let changed = self.changed.notified();
+            let wait = self.reserve(Instant::now());
+            tokio::select! {
+                () = tokio::time::sleep(wait) => break,
+                () = changed => self.lock().tokens += 1.0,
+            }
+        }
         loop {
             let resumed = self.resumed.notified();
             let until = self.paused_until();
@@ -79,10 +98,17 @@ impl Budget {
 
     fn reserve(&self, now: Instant) -> Duration {
         let mut bucket = self.lock();
-        let refilled = now.saturating_duration_since(bucket.filled).as_secs_f64() * self.per_second;
-        bucket.tokens = (bucket.tokens + refilled).min(self.burst) - 1.0;
-        bucket.filled = now;
-        Duration::from_secs_f64((-bucket.tokens / self.per_second).max(0.0))
+        bucket.refill(now);
+        bucket.tokens -= 1.0;
+        Duration::from_secs_f64((-bucket.tokens / bucket.per_second).max(0.0))
+    }
+}
+
+impl Bucket {
+    fn refill(&mut self, now: Instant) {
+        let refilled = now.saturating_duration_since(self.filled).as_secs_f64() * self.per_second;
+        self.tokens = (self.tokens + refilled).min(self.burst);
+        self.filled = now;
     }
 }
 
@@ -124,6 +150,36 @@ mod tests {
         budget.resume();
         budget.take().await;
         assert!(began.elapsed() < Duration::from_secs(901));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_rate_holds_for_those_who_wait_already() {
+        let budget = Budget::new(0.01, 1);
+        let began = Instant::now();
+        tokio::join!(budget.take(), budget.take(), async {
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            budget.change(10.0, 1);
+        });
+        assert_eq!(began.elapsed().as_millis().div_ceil(10), 1_019);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn another_rate_holds_from_now_on_and_gives_nothing_away() {
+        let budget = Budget::new(1.0, 2);
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        budget.change(0.1, 50);
+        let began = Instant::now();
+        for _ in 0..3 {
+            budget.take().await;
+        }
+        assert_eq!(began.elapsed().as_secs(), 10);
+        tokio::time::sleep(Duration::from_secs(600)).await;
+        budget.change(0.1, 1);
+        let began = Instant::now();
+        for _ in 0..2 {
+            budget.take().await;
+        }
+        assert_eq!(began.elapsed().as_secs(), 10);
     }
 
     proptest! {

@@ -195,7 +195,7 @@ impl<A: Api> Drain<A> {
 
     /// Plans what is new and starts what is due.
     async fn turn(&mut self) -> Result<(), WriteError> {
-        if !self.keys_said && self.planner.is_due() {
+        if !self.keys_said {
             self.say_whether_there_are_keys().await?;
             self.keys_said = true;
         }

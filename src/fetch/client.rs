@@ -37,8 +37,11 @@ pub struct Target {
     /// `https://host` or, to a loopback address, `http://host:port`.
     pub base_url: Uri,
     /// Certificates to trust in place of the system's.
-    pub roots: Option<Arc<RootCertStore>>,
+    pub roots: Roots,
 }
+
+/// Certificates to trust in place of the system's, if there are any.
+pub type Roots = Option<Arc<RootCertStore>>;
 
 /// The API keys of one environment.
 #[derive(Clone, Debug)]
@@ -79,6 +82,12 @@ pub fn roots_from(path: &Path) -> Result<RootCertStore, SetupError> {
     let mut roots = RootCertStore::empty();
     let (added, _) = roots.add_parsable_certificates(certificates);
     if added == 0 { Err(none()) } else { Ok(roots) }
+}
+
+/// Whether the same certificates are trusted.
+pub(super) fn are_same_roots(one: &Roots, other: &Roots) -> bool {
+    let anchors = |roots: &Roots| roots.as_ref().map(|roots| roots.roots.clone());
+    anchors(one) == anchors(other)
 }
 
 /// The system's certificates, which its own updates keep fresh; the built-in ones only where the system has none.

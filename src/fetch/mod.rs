@@ -11,10 +11,10 @@ mod record;
 
 use std::future::Future;
 
-pub use client::{Client, Keys, SetupError, Target, roots_from};
+pub use client::{Client, Keys, Roots, SetupError, Target, roots_from};
 pub use codes::{CODES, Code};
 pub use error::{Cause, Class, Error};
-pub use keys::KeyFiles;
+pub use keys::{Access, KeyFiles};
 pub use page::{Item, Page};
 pub use record::{ConsentRecord, LinkRecord, Object};
 

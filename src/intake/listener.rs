@@ -13,6 +13,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::rules::Standing;
 use super::source::Peer;
 use super::{Intake, connection};
 use crate::limits::{ACCEPT_PAUSE, BACKLOG, CONNECTIONS_MAX, SHUTDOWN_WAIT};
@@ -115,7 +116,8 @@ impl Door {
         Ok((stream, address, permit))
     }
 
-    /// A stranger is turned away before a byte is read: before TLS, before a task of its own.
+    /// A stranger is turned away before a byte is read: before TLS, before a task of its own; but for the few who are
+    /// looked at for the drift alarm.
     fn opened(
         &self,
         connections: &mut JoinSet<()>,
@@ -124,7 +126,9 @@ impl Door {
         permit: OwnedSemaphorePermit,
     ) {
         let (accepted, peer) = (Instant::now(), Peer::of(address));
-        if !self.intake.allow.allows(peer) {
+        let rules = self.intake.rules();
+        let standing = rules.standing(peer);
+        if standing == Standing::Stranger && !self.intake.looks_at(&rules, peer, accepted) {
             drop(stream);
             self.intake.turned_away(peer);
             return;
@@ -133,7 +137,7 @@ impl Door {
         drop(stream.set_nodelay(true));
         let serve = connection::serve(
             stream,
-            peer,
+            (peer, standing),
             accepted,
             self.tls.clone(),
             Arc::clone(&self.intake),

@@ -5,6 +5,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
@@ -51,8 +52,19 @@ impl Certificates {
 
     /// Makes a server's certificate and key and writes them as `NAME.pem` and `NAME.key`.
     pub fn issue(&self, name: &str) -> io::Result<Identity> {
+        self.sign(name, server_params()?)
+    }
+
+    /// The same, but the certificate is valid only until then.
+    pub fn issue_until(&self, name: &str, until: SystemTime) -> io::Result<Identity> {
+        let mut params = server_params()?;
+        params.not_after = until.into();
+        self.sign(name, params)
+    }
+
+    fn sign(&self, name: &str, params: CertificateParams) -> io::Result<Identity> {
         let key = KeyPair::generate().map_err(io::Error::other)?;
-        let certificate = server_params()?
+        let certificate = params
             .signed_by(&key, &self.authority)
             .map_err(io::Error::other)?;
         let identity = Identity {

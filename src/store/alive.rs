@@ -67,7 +67,7 @@ pub(super) fn note(transaction: &Transaction<'_>, now: UnixMs) -> rusqlite::Resu
     }
 }
 
-fn put(transaction: &Transaction<'_>, key: &str, at: UnixMs) -> rusqlite::Result<()> {
+pub(super) fn put(transaction: &Transaction<'_>, key: &str, at: UnixMs) -> rusqlite::Result<()> {
     transaction
         .prepare_cached("INSERT OR REPLACE INTO meta VALUES (?1, ?2)")?
         .execute(params![key, at.0])
@@ -79,7 +79,7 @@ fn put(transaction: &Transaction<'_>, key: &str, at: UnixMs) -> rusqlite::Result
 /// # Errors
 /// When SQLite cannot read.
 pub fn alive_at(connection: &Connection) -> rusqlite::Result<Option<UnixMs>> {
-    time(connection, ALIVE)
+    read(connection, ALIVE)
 }
 
 /// Since when webhooks may be missing that nobody has made up for.
@@ -87,10 +87,10 @@ pub fn alive_at(connection: &Connection) -> rusqlite::Result<Option<UnixMs>> {
 /// # Errors
 /// When SQLite cannot read.
 pub fn away_from(connection: &Connection) -> rusqlite::Result<Option<UnixMs>> {
-    time(connection, AWAY)
+    read(connection, AWAY)
 }
 
-fn time(connection: &Connection, key: &str) -> rusqlite::Result<Option<UnixMs>> {
+pub(super) fn read(connection: &Connection, key: &str) -> rusqlite::Result<Option<UnixMs>> {
     connection
         .prepare_cached("SELECT value FROM meta WHERE key = ?1")?
         .query_row([key], |row| row.get(0).map(UnixMs))

@@ -2,6 +2,7 @@
 //! consents, problems and refusals. Each change is one short transaction on the writer's thread. Never knows why it was called.
 
 pub mod alive;
+pub mod certificate;
 pub mod consents;
 pub mod erasing;
 pub mod inbox;

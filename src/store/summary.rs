@@ -23,6 +23,8 @@ pub struct Summary {
     pub objects: BTreeMap<String, i64>,
     /// Refused requests by reason, since the file was made.
     pub refused: BTreeMap<String, i64>,
+    /// Until when the certificate that was served last is valid.
+    pub certificate_until: Option<String>,
     /// What needs a person.
     pub open_problems: i64,
 }
@@ -58,6 +60,8 @@ pub fn look(connection: &Reader) -> rusqlite::Result<Summary> {
         refused: super::counters(connection, "refused.")?
             .into_iter()
             .collect(),
+        certificate_until: super::certificate::certificate_until(connection)?
+            .map(|until| until.to_string()),
         open_problems: number("SELECT count(*) FROM problems WHERE closed_at IS NULL")?,
     })
 }

@@ -1,7 +1,8 @@
-//! Reading a small text file with an error that names it. Does not know what is in the file.
+//! Reading a small text file with an error that names it, and seeing whether it has changed. Does not know what is in the file.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -33,6 +34,15 @@ fn hint(source: &io::Error) -> &'static str {
         io::ErrorKind::InvalidData => "; it must be UTF-8 text",
         _ => "",
     }
+}
+
+/// What tells whether a file was changed or replaced; nothing while it cannot be looked at.
+pub type Mark = Option<(u64, i64, i64, u64)>;
+
+/// The mark of the file at `path`.
+pub fn mark(path: &Path) -> Mark {
+    let found = fs::metadata(path).ok()?;
+    Some((found.ino(), found.mtime(), found.mtime_nsec(), found.len()))
 }
 
 /// The text of `path`, one mebibyte at most.

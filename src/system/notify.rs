@@ -13,6 +13,22 @@ pub fn ready(status: &str) -> io::Result<()> {
     sd_notify::notify(&[NotifyState::Ready, NotifyState::Status(status)])
 }
 
+/// Says that the configuration is being read again. What is said next is [`reloaded`].
+///
+/// # Errors
+/// As [`ready`].
+pub fn reloading() -> io::Result<()> {
+    sd_notify::notify(&[NotifyState::Reloading, NotifyState::monotonic_usec_now()?])
+}
+
+/// Says that the gateway serves by the configuration that it read last.
+///
+/// # Errors
+/// As [`ready`].
+pub fn reloaded() -> io::Result<()> {
+    sd_notify::notify(&[NotifyState::Ready])
+}
+
 /// Says that the gateway ends.
 ///
 /// # Errors

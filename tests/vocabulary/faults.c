@@ -4,7 +4,8 @@
  *   FAULTS_SYNC_DELAY_US=N   every fsync and fdatasync takes N microseconds longer
  *   FAULTS_DIR=DIR           while DIR/fail-sync exists, syncs fail with EIO; while DIR/fail-write exists, writes to
  *                            files fail with ENOSPC; while DIR/full exists, those fail that would make a file longer
- *                            (but SQLite's shared memory); while DIR/hold-sync exists, syncs do not return
+ *                            (but SQLite's shared memory); while DIR/hold-sync exists, syncs do not return; while
+ *                            DIR/clock-not-set exists, the wall clock shows a few minutes after 1970 began
  *   FAULTS_LOG=FILE          one line an event: nanoseconds, what, file or "socket", bytes or result
  *   FAULTS_COUNT=FILE        after each sync, the number of syncs so far as eight bytes at offset 0, and of bytes written
  *                            to files at offset 8
@@ -55,6 +56,14 @@ static int asked(const char *what) {
     if (!directory) return 0;
     snprintf(path, sizeof path, "%s/%s", directory, what);
     return access(path, F_OK) == 0;
+}
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    static int (*real)(clockid_t, struct timespec *);
+    if (!real) real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+    int result = real(clock, now);
+    if (result == 0 && clock == CLOCK_REALTIME && asked("clock-not-set")) now->tv_sec %= 1000;
+    return result;
 }
 
 static int is_socket(int fd) {

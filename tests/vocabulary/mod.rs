@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::OnceLock;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use belvo_gateway::standin::sender::Sender;
 use belvo_gateway::standin::{Certificates, Options, StandIn};
@@ -40,6 +40,7 @@ pub(crate) struct Place {
     certificates: Option<Certificates>,
     tables: Tables,
     environment: Vec<(String, String)>,
+    network: Option<&'static str>,
 }
 
 #[derive(Default)]
@@ -67,7 +68,21 @@ impl Place {
             certificates: None,
             tables,
             environment: Vec::new(),
+            network: None,
         }
+    }
+
+    /// In this network namespace in place of ours.
+    pub(crate) fn in_network(mut self, name: &'static str) -> Self {
+        self.network = Some(name);
+        self
+    }
+
+    /// Belvo's addresses may speak, because nothing else is said.
+    pub(crate) fn allowing_by_default(mut self) -> Self {
+        let said = "allow = [\"127.0.0.0/8\"]\n";
+        self.tables.listen = self.tables.listen.replace(said, "");
+        self
     }
 
     /// With TLS, by a certificate for `localhost`.
@@ -99,6 +114,19 @@ impl Place {
         self
     }
 
+    /// With more lines under `[listen]`.
+    pub(crate) fn listening(mut self, lines: &str) -> Self {
+        self.tables.listen += lines;
+        self.tables.listen += "\n";
+        self
+    }
+
+    /// Listening on this address in place of loopback.
+    pub(crate) fn listening_on(mut self, address: &str) -> Self {
+        self.tables.listen = self.tables.listen.replace("127.0.0.1:0", address);
+        self
+    }
+
     /// Fetching from this Belvo, as fast as it can.
     pub(crate) fn fetching_from(mut self, belvo: &StandIn) -> Self {
         let (id, password) = (self.secret("id", KEYS.0), self.secret("password", KEYS.1));
@@ -110,14 +138,11 @@ impl Place {
         self
     }
 
-    /// Asking no more than Belvo's edge bears, as on a box.
-    pub(crate) fn within_the_usual_budget(mut self) -> Self {
-        let unlimited = "requests-per-second = 1000\nburst = 10000\n";
-        assert!(
-            self.tables.api.contains(unlimited),
-            "it fetches from somewhere"
-        );
-        self.tables.api = self.tables.api.replace(unlimited, "");
+    /// At this rate and burst.
+    pub(crate) fn at_most(mut self, per_second: f64, burst: u32) -> Self {
+        let as_fast_as_it_can = "requests-per-second = 1000\nburst = 10000\n";
+        let slowly = format!("requests-per-second = {per_second}\nburst = {burst}\n");
+        self.tables.api = self.tables.api.replace(as_fast_as_it_can, &slowly);
         self
     }
 
@@ -127,9 +152,22 @@ impl Place {
         self
     }
 
+    /// With TLS, by a certificate that is valid only until then.
+    pub(crate) fn with_tls_until(self, until: SystemTime) -> Self {
+        let place = self.with_tls();
+        let issued = place.certificates().issue_until("localhost", until);
+        issued.expect("a certificate");
+        place
+    }
+
+    /// The authority of a place with TLS; its certificate named `localhost` is the gateway's.
+    pub(crate) fn certificates(&self) -> &Certificates {
+        self.certificates.as_ref().expect("a place with TLS")
+    }
+
     /// Trusting the place's own authority in place of the system's.
     pub(crate) fn trusting_its_own_authority(mut self) -> Self {
-        let certificates = self.certificates.as_ref().expect("a place with TLS");
+        let certificates = self.certificates();
         self.tables.api += &format!("ca-file = {:?}\n", certificates.ca_file());
         self
     }
@@ -198,6 +236,15 @@ impl Place {
         path
     }
 
+    /// Changes the text of the configuration of a gateway that runs; the next start has the old text again.
+    pub(crate) fn reconfigure(&self, change: impl FnOnce(String) -> String) {
+        let path = self.path("config.toml");
+        let text = fs::read_to_string(&path).expect("a configuration");
+        let changed = change(text.clone());
+        assert_ne!(text, changed, "nothing was changed");
+        fs::write(&path, changed).expect("a configuration");
+    }
+
     /// Starts the gateway and waits until it is ready.
     pub(crate) fn start(&self) -> Gateway<'_> {
         let log = File::options()
@@ -251,7 +298,14 @@ impl Place {
     }
 
     fn command(&self, command: &str) -> Command {
-        let mut program = Command::new(PROGRAM);
+        let mut program = match self.network {
+            None => Command::new(PROGRAM),
+            Some(name) => {
+                let mut program = Command::new("ip");
+                program.args(["netns", "exec", name, PROGRAM]);
+                program
+            }
+        };
         program.args(command.split(' ')).stdin(Stdio::null());
         for name in [
             "CREDENTIALS_DIRECTORY",
@@ -423,11 +477,14 @@ impl<'a> Gateway<'a> {
 
     /// Somebody who sends it webhooks, with everything that is configured.
     pub(crate) fn sender(&self) -> Sender {
+        self.sender_to(self.address)
+    }
+
+    /// The same, to another of its addresses.
+    pub(crate) fn sender_to(&self, to: SocketAddr) -> Sender {
         let sender = match &self.place.certificates {
-            Some(certificates) => {
-                Sender::tls(self.address, PATH, &certificates.ca_file()).expect("TLS")
-            }
-            None => Sender::plain(self.address, PATH),
+            Some(certificates) => Sender::tls(to, PATH, &certificates.ca_file()).expect("TLS"),
+            None => Sender::plain(to, PATH),
         };
         match self.place.tables.listen.contains("authorization-file") {
             true => sender.authorization(AUTHORIZATION),
@@ -458,6 +515,41 @@ impl<'a> Gateway<'a> {
             }
         }
         false
+    }
+
+    /// SIGHUP, and what the service manager is told from then on until the gateway is ready again.
+    pub(crate) fn reload(&self) -> Vec<String> {
+        let mut datagram = [0; 4096];
+        self.notify.set_nonblocking(true).expect("a socket");
+        while self.notify.recv(&mut datagram).is_ok() {}
+        self.notify.set_nonblocking(false).expect("a socket");
+        self.signal("HUP");
+        let (begun, mut told) = (Instant::now(), Vec::new());
+        while begun.elapsed() < PATIENCE {
+            let Ok(length) = self.notify.recv(&mut datagram) else {
+                continue;
+            };
+            let text = String::from_utf8_lossy(&datagram[..length]).into_owned();
+            let is_ready = text.contains("READY=1");
+            told.push(text);
+            if is_ready {
+                return told;
+            }
+        }
+        panic!(
+            "the gateway does not reload: {told:?}; {}",
+            self.place.log()
+        );
+    }
+
+    /// How long its threads have computed so far.
+    pub(crate) fn computed(&self) -> Duration {
+        const TICK: Duration = Duration::from_millis(10);
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id())).expect("a process");
+        let (_, fields) = stat.rsplit_once(") ").expect("a name");
+        let ticks = fields.split(' ').skip(11).take(2);
+        let ticks: u32 = ticks.filter_map(|field| field.parse::<u32>().ok()).sum();
+        TICK * ticks
     }
 
     /// Its process id.
@@ -525,7 +617,7 @@ impl Drop for Gateway<'_> {
 
 /// A stand-in for Belvo's API over TLS, with a certificate that is signed by the authority of `place`.
 pub(crate) fn belvo_over_tls(place: &Place) -> StandIn {
-    let certificates = place.certificates.as_ref().expect("a place with TLS");
+    let certificates = place.certificates();
     StandIn::start(Options {
         keys: (KEYS.0.to_owned(), KEYS.1.to_owned()),
         tls: Some(certificates.issue("belvo").expect("a certificate")),

@@ -209,7 +209,8 @@ CREATE TABLE erasures (
 -- planned_to: the newest seq that was planned. oldest_reader: the lowest version of this schema a program must know to
 -- work with this file. views: which text of the views is in place. catalog: the webhooks that were known to the program
 -- that planned last. alive_at: when the gateway last noted that it runs. away_from: since when webhooks may be missing, while
--- nobody has made up for it. scrubbed: free pages hold nothing any more. refused.*: counters that outlive a restart.
+-- nobody has made up for it. certificate_until: until when the listener's certificate is valid. scrubbed: free pages hold
+-- nothing any more. refused.*: counters that outlive a restart.
 CREATE TABLE meta (
     key   TEXT PRIMARY KEY,
     value ANY NOT NULL

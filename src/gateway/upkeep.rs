@@ -1,0 +1,206 @@
+//! What is seen to while the gateway runs and no webhook waits for. It runs beside the drain: it reads files and logs,
+//! and neither may hold up an answer.
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::time::{Instant, sleep_until};
+use tracing::{info, warn};
+
+use super::certificate::{Certificate, no_problems};
+use super::reload::{self, Reload};
+use super::{Material, key_files, rules, warnings};
+use crate::config::Settings;
+use crate::database::WriteError;
+use crate::drain::budget::Budget;
+use crate::fetch::Access;
+use crate::limits::{CERTIFICATE_LOOK_EVERY, KEYS_LOOK_EVERY};
+use crate::store::Store;
+use crate::store::problems::Change;
+use crate::system::clock::UnixMs;
+use crate::system::errors::sentence;
+use crate::system::notify;
+use crate::system::stop::Stop;
+
+/// What is seen to.
+#[derive(Debug)]
+pub(super) struct Upkeep {
+    reload: Reload,
+    /// Why the last reload changed nothing, if it did not.
+    refused: Option<String>,
+    certificate: Option<Certificate>,
+    access: Access,
+    budget: Arc<Budget>,
+    store: Store,
+    /// What was found last.
+    noted: Option<Noted>,
+    /// Whether that is in the file.
+    written: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Noted {
+    certificate_until: Option<UnixMs>,
+    problems: Vec<Change>,
+}
+
+impl Upkeep {
+    /// Sees to these; without a certificate, TLS is somebody else's business.
+    pub(super) fn new(
+        reload: Reload,
+        certificate: Option<Certificate>,
+        access: Access,
+        budget: Arc<Budget>,
+        store: Store,
+    ) -> Self {
+        Self {
+            reload,
+            refused: None,
+            certificate,
+            access,
+            budget,
+            store,
+            noted: None,
+            written: false,
+        }
+    }
+
+    /// Goes on until told to stop.
+    ///
+    /// # Errors
+    /// When the writer has ended before the stop.
+    pub(super) async fn run(mut self, mut stop: Stop) -> Result<(), WriteError> {
+        let mut certificate_at = Instant::now();
+        let mut keys_at = certificate_at + KEYS_LOOK_EVERY;
+        loop {
+            tokio::select! {
+                () = stop.told() => return Ok(()),
+                () = self.reload.asked() => self.reload().await?,
+                () = sleep_until(certificate_at) => certificate_at = self.look().await?,
+                () = sleep_until(keys_at) => {
+                    self.access.look();
+                    keys_at = Instant::now() + KEYS_LOOK_EVERY;
+                }
+            }
+        }
+    }
+
+    /// Looks at the certificate, and says when to look again.
+    async fn look(&mut self) -> Result<Instant, WriteError> {
+        let now = UnixMs::now();
+        let wait = self.certificate.as_mut().map(|served| served.look(now));
+        self.note(now).await?;
+        Ok(Instant::now() + wait.unwrap_or(CERTIFICATE_LOOK_EVERY))
+    }
+
+    /// Puts the configuration into force as it stands in its files now, all of it or nothing.
+    async fn reload(&mut self) -> Result<(), WriteError> {
+        told(notify::reloading());
+        let outcome = self.read_again();
+        told(notify::reloaded());
+        self.refused = match outcome {
+            Ok(settings) => {
+                self.say_what_holds(&settings);
+                None
+            }
+            Err(why) => Some(why),
+        };
+        self.note(UnixMs::now()).await
+    }
+
+    fn read_again(&mut self) -> Result<Settings, String> {
+        let (settings, material) = self.reload.read()?;
+        let Material {
+            tls,
+            authorization,
+            keys,
+            roots,
+        } = material;
+        // First what may still fail, then what cannot.
+        if settings.api.base_url == self.reload.started.api.base_url {
+            self.access
+                .replace(key_files(&settings), keys, roots)
+                .map_err(|error| sentence(&error))?;
+        }
+        self.budget
+            .change(settings.api.requests_per_second, settings.api.burst);
+        if let (Some(served), Some(read)) = (&mut self.certificate, tls) {
+            served.take(read);
+        }
+        self.reload.intake.replace(rules(&settings, authorization));
+        Ok(settings)
+    }
+
+    fn say_what_holds(&self, settings: &Settings) {
+        info!("the configuration was read again and is in force");
+        for warning in warnings(settings) {
+            warn!("{warning}");
+        }
+        let left = self.reload.left_for_a_restart(settings);
+        if !left.is_empty() {
+            warn!(
+                next_step = "systemctl restart belvo-gateway",
+                "these have changed and hold only after a restart: {}",
+                left.join(", ")
+            );
+        }
+    }
+
+    /// Writes down what has changed since the last time. What could not be written is written at the next look.
+    async fn note(&mut self, now: UnixMs) -> Result<(), WriteError> {
+        let served = self.certificate.as_ref();
+        let mut problems = served.map_or_else(no_problems, |served| served.problems(now));
+        problems.push(reload::problem(self.refused.as_deref()));
+        let now_is = Noted {
+            certificate_until: served.map(Certificate::until),
+            problems,
+        };
+        if self.noted.as_ref() != Some(&now_is) {
+            log(&now_is.problems, self.noted.as_ref());
+            self.noted = Some(now_is.clone());
+            self.written = false;
+        }
+        if self.written {
+            return Ok(());
+        }
+        let Noted {
+            certificate_until,
+            problems,
+        } = now_is;
+        let noting = self
+            .store
+            .note_certificate(certificate_until, problems, now);
+        match noting.await {
+            Err(WriteError::Ended) => Err(WriteError::Ended),
+            // A full disk is the writer's business.
+            Err(_) => Ok(()),
+            Ok(()) => {
+                self.written = true;
+                Ok(())
+            }
+        }
+    }
+}
+
+/// The service manager cannot be told: it may have gone, and the gateway has not.
+fn told(outcome: io::Result<()>) {
+    if let Err(error) = outcome {
+        warn!("the service manager could not be told of the reload: {error}");
+    }
+}
+
+/// Says which problems have come and gone.
+fn log(problems: &[Change], before: Option<&Noted>) {
+    let was = |wanted: &Change| before.is_some_and(|before| before.problems.contains(wanted));
+    for change in problems.iter().filter(|change| !was(change)) {
+        match change {
+            Change::Open(problem) => {
+                warn!(next_step = problem.next_step, "{}", problem.text);
+            }
+            Change::Close(kind, _) if before.is_some() => {
+                info!("the problem {} is over", kind.name());
+            }
+            Change::Close(..) => {}
+        }
+    }
+}
