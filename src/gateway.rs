@@ -163,6 +163,7 @@ pub fn run(settings: &Settings, material: Material, notices: Notices) -> Result<
         journal,
         notices,
         room: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
+        connections_max: settings.listen.connections_max,
     });
     runtime.block_on(serve(Serving {
         listeners,

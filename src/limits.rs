@@ -1,13 +1,22 @@
 //! Every bound the gateway has: one constant each, its unit in its name, its reason above it.
 //! Nothing here is configurable; a bound that an installer may move is a configuration key with its default here.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 // The intake.
 
-/// Connections served at once. Belvo needs a handful; 64 kept-alive ones must fit with room to spare, and each may
-/// hold a body of [`BODY_BYTES_MAX`] only while it is being read.
+/// Connections served at once, unless configured otherwise. Belvo needs a handful; 64 kept-alive ones from one address must
+/// fit with as many again that come and go, and each costs some 30 KiB with TLS.
 pub const CONNECTIONS_MAX: usize = 256;
+/// What may be configured: fewer leave no room to tell Belvo from who crowds it out, more do not fit under the unit's
+/// `LimitNOFILE=` of 4,096.
+pub const CONNECTIONS_MAX_RANGE: RangeInclusive<usize> = 16..=3_072;
+/// One source gets one part in so many of them, so that no source can take the seats of another.
+pub const SOURCE_PART: usize = 2;
+/// Requests on one connection; the last answer says that it is the last. Nothing that was agreed on at the beginning of a
+/// connection should hold for ever.
+pub const REQUESTS_PER_CONNECTION_MAX: u32 = 10_000;
 /// From accept to the end of the TLS handshake.
 pub const HANDSHAKE_WAIT: Duration = Duration::from_secs(3);
 /// For one request head, and for the next one on a kept connection.
@@ -29,14 +38,17 @@ pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 pub const HEADERS_MAX: usize = 64;
 /// Seconds named in `Retry-After` with every 503. Belvo's own schedule is not published; this is advice only.
 pub const RETRY_AFTER_SECS: u32 = 30;
+/// For the peer to take an answer, of some hundred bytes.
+pub const TAKE_WAIT: Duration = Duration::from_secs(3);
 /// How long a connection whose request body was not wanted is still read, so that the peer sees the answer and not a reset.
 pub const LINGER_WAIT: Duration = Duration::from_secs(1);
 /// How many bytes of such a body are read and thrown away at most.
 pub const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// Pause of the accept loop when the process is out of descriptors or memory.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Connections the kernel queues before `accept`.
-pub const BACKLOG: u32 = 256;
+/// Connections the kernel queues before `accept`: what a flood of thousands a second brings while this thread waits for its
+/// turn. One that does not fit is tried again by its sender after a second, Belvo's like any other.
+pub const BACKLOG: u32 = 1_024;
 /// From SIGTERM to the end of the last connection that is still being answered.
 pub const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
 

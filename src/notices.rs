@@ -18,6 +18,8 @@ use crate::webhook::Seq;
 pub enum Reason {
     /// The source is not allowed.
     Source,
+    /// There were too many connections, and it had owed a whole request for longest.
+    Crowded,
     /// The TLS handshake failed or took too long.
     Handshake,
     /// The head is malformed, too large or too slow.
@@ -45,6 +47,7 @@ impl Reason {
     pub fn name(self) -> &'static str {
         match self {
             Self::Source => "source",
+            Self::Crowded => "crowded",
             Self::Handshake => "handshake",
             Self::Head => "head",
             Self::Path => "path",

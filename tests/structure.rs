@@ -239,6 +239,8 @@ const PURE: &[&str] = &[
     "catalog.rs",
     "intake/source.rs",
     "intake/auth.rs",
+    "intake/head.rs",
+    "intake/seats.rs",
     "drain/plan.rs",
     "drain/work.rs",
     "drain/retry.rs",

@@ -1,45 +1,60 @@
-//! One connection from its handshake to its end: TLS, requests one after the other, each with the moment of its first
-//! byte, and an end that lets the peer see the last answer. Knows HTTP framing, not webhooks.
+//! One connection from its handshake to its end: TLS, requests one after the other, and an end that lets the peer see the
+//! last answer. Knows HTTP framing, not webhooks.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::Intake;
 use super::reply::Afterwards;
+use super::seats::{Seated, Shared};
 use super::source::Peer;
+use super::wire::{State, Wire};
 use crate::limits::{
     HANDSHAKE_WAIT, HEAD_BYTES_MAX, HEAD_WAIT, HEADERS_MAX, LINGER_BYTES_MAX, LINGER_WAIT,
 };
 use crate::notices::Reason;
 use crate::system::stop::Stop;
 
+/// What stands for a connection among the seats: nothing is ever sent, and when it is dropped the connection ends.
+pub(super) type Held = oneshot::Sender<Infallible>;
+
+/// The seats of this listener.
+pub(super) type Seats = Shared<Held>;
+
+/// Who is served, and the seat that goes with it.
+#[derive(Debug)]
+pub(super) struct Caller {
+    pub(super) peer: Peer,
+    pub(super) seated: Seated<Held>,
+}
+
 /// Serves a connection that was accepted at `accepted` until either side ends it or `stop` says so and nothing is being
 /// answered.
 pub(super) async fn serve(
     stream: TcpStream,
-    peer: Peer,
+    caller: Caller,
     accepted: Instant,
     tls: Option<Arc<ServerConfig>>,
     intake: Arc<Intake>,
     mut stop: Stop,
 ) {
     let Some(config) = tls else {
-        return talk(stream, peer, accepted, intake, stop).await;
+        return talk(stream, caller, accepted, intake, stop).await;
     };
+    let peer = caller.peer;
     let handshake = timeout(HANDSHAKE_WAIT, TlsAcceptor::from(config).accept(stream));
     let shaken = tokio::select! {
         shaken = handshake => shaken,
@@ -47,7 +62,7 @@ pub(super) async fn serve(
         () = stop.told() => return,
     };
     match shaken {
-        Ok(Ok(stream)) => talk(stream, peer, accepted, intake, stop).await,
+        Ok(Ok(stream)) => talk(stream, caller, accepted, intake, stop).await,
         Ok(Err(error)) => {
             intake.refused(peer, Reason::Handshake, None, Some(error.to_string()), None)
         }
@@ -61,16 +76,17 @@ pub(super) async fn serve(
     }
 }
 
-async fn talk<S>(stream: S, peer: Peer, accepted: Instant, intake: Arc<Intake>, mut stop: Stop)
+async fn talk<S>(stream: S, caller: Caller, accepted: Instant, intake: Arc<Intake>, mut stop: Stop)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let state = Arc::new(State::new(accepted));
+    let peer = caller.peer;
+    let state = Arc::new(State::new(caller, accepted));
     let (in_service, of_service) = (Arc::clone(&state), Arc::clone(&intake));
     let service = service_fn(move |request| {
         let (state, intake) = (Arc::clone(&in_service), Arc::clone(&of_service));
         Box::pin(async move {
-            let (response, afterwards) = intake.answer(request, peer, state.began()).await;
+            let (response, afterwards) = intake.answer(request, &state).await;
             state.answered(afterwards);
             Ok::<_, Infallible>(response)
         })
@@ -80,20 +96,14 @@ where
         .header_read_timeout(HEAD_WAIT)
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
-        .serve_connection(
-            TokioIo::new(Stamped {
-                stream,
-                state: Arc::clone(&state),
-            }),
-            service,
-        );
+        .serve_connection(TokioIo::new(Wire::new(stream, Arc::clone(&state))), service);
     let mut stopping = false;
     let ended = loop {
         tokio::select! {
             ended = poll_fn(|context| connection.poll_without_shutdown(context)) => break ended,
             () = stop.told(), if !stopping => {
                 stopping = true;
-                Pin::new(&mut connection).graceful_shutdown();
+                std::pin::Pin::new(&mut connection).graceful_shutdown();
             }
         }
     };
@@ -101,7 +111,8 @@ where
         report(&intake, peer, error, state.is_between_requests());
     }
     let unread = ended.is_err() || state.afterwards() == Afterwards::Unread;
-    end(connection.into_parts().io.into_inner().stream, unread).await;
+    let stream = connection.into_parts().io.into_inner().into_inner();
+    end(stream, unread).await;
 }
 
 /// What hyper refused by itself. A peer that went away or fell silent between two requests is nobody's concern.
@@ -128,107 +139,4 @@ async fn end<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, unread: bool) {
     };
     // However it ends, the connection is over.
     drop(timeout(LINGER_WAIT, linger).await);
-}
-
-/// What one connection remembers between its requests.
-#[derive(Debug)]
-struct State(Mutex<Remembered>);
-
-#[derive(Debug)]
-struct Remembered {
-    /// When the first byte of the current request came; for the first request, when the connection was accepted, since
-    /// Belvo's five seconds run from there.
-    began: Option<Instant>,
-    afterwards: Afterwards,
-}
-
-impl State {
-    fn new(accepted: Instant) -> Self {
-        Self(Mutex::new(Remembered {
-            began: Some(accepted),
-            afterwards: Afterwards::Whole,
-        }))
-    }
-
-    fn with<T>(&self, act: impl FnOnce(&mut Remembered) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn began(&self) -> Instant {
-        self.with(|state| *state.began.get_or_insert_with(Instant::now))
-    }
-
-    fn bytes_came(&self) {
-        self.with(|state| {
-            state.began.get_or_insert_with(Instant::now);
-        });
-    }
-
-    fn is_between_requests(&self) -> bool {
-        self.with(|state| state.began.is_none())
-    }
-
-    fn answered(&self, afterwards: Afterwards) {
-        self.with(|state| {
-            *state = Remembered {
-                began: None,
-                afterwards,
-            }
-        });
-    }
-
-    fn afterwards(&self) -> Afterwards {
-        self.with(|state| state.afterwards)
-    }
-}
-
-/// A stream that notes when the first byte of a request comes.
-struct Stamped<S> {
-    stream: S,
-    state: Arc<State>,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Stamped<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        if buffer.filled().len() > before {
-            self.state.bytes_came();
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Stamped<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
 }

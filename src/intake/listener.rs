@@ -1,5 +1,5 @@
-//! The accept loop: a permit before `accept`, the source before anything else, deadlines on every connection, and a stop
-//! that waits for what is being answered. Knows connections, not webhooks.
+//! The accept loop: the source before anything else, a seat for everybody who may speak, and a stop that waits for what is
+//! being answered. Knows connections, not webhooks.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,13 +9,15 @@ use std::time::Instant;
 use rustls::ServerConfig;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::Intake;
+use super::connection::{self, Caller, Seats};
+use super::seats::{Bounds, Gone};
 use super::source::Peer;
-use super::{Intake, connection};
-use crate::limits::{ACCEPT_PAUSE, BACKLOG, CONNECTIONS_MAX, SHUTDOWN_WAIT};
+use crate::limits::{ACCEPT_PAUSE, BACKLOG, SHUTDOWN_WAIT, SOURCE_PART};
 use crate::notices::{Notice, Reason};
 use crate::system::stop::Stop;
 
@@ -57,14 +59,14 @@ pub async fn run(
     intake: Arc<Intake>,
     stop: Stop,
 ) -> io::Result<()> {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let seats = Seats::new(bounds(intake.connections_max));
     let mut loops = JoinSet::new();
     for listener in listeners {
         let door = Door {
             listener,
             tls: tls.clone(),
             intake: Arc::clone(&intake),
-            permits: Arc::clone(&permits),
+            seats: seats.clone(),
             stop: stop.clone(),
         };
         loops.spawn(door.run());
@@ -75,12 +77,19 @@ pub async fn run(
     Ok(())
 }
 
+fn bounds(all: usize) -> Bounds {
+    Bounds {
+        all,
+        of_source: all.div_ceil(SOURCE_PART),
+    }
+}
+
 /// One listener and what its connections need.
 struct Door {
     listener: TcpListener,
     tls: Option<Arc<ServerConfig>>,
     intake: Arc<Intake>,
-    permits: Arc<Semaphore>,
+    seats: Seats,
     stop: Stop,
 }
 
@@ -92,8 +101,8 @@ impl Door {
             tokio::select! {
                 () = stop.told() => break,
                 Some(ended) = connections.join_next() => self.ended(ended),
-                accepted = self.accept() => match accepted {
-                    Ok((stream, address, permit)) => self.opened(&mut connections, stream, address, permit),
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, address)) => self.opened(&mut connections, stream, address),
                     Err(error) => self.troubled(error).await?,
                 },
             }
@@ -105,44 +114,52 @@ impl Door {
         Ok(())
     }
 
-    /// The permit comes first: a full house leaves connections in the kernel's queue instead of piling up tasks.
-    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-        let permit = Arc::clone(&self.permits)
-            .acquire_owned()
-            .await
-            .map_err(io::Error::other)?;
-        let (stream, address) = self.listener.accept().await?;
-        Ok((stream, address, permit))
-    }
-
     /// A stranger is turned away before a byte is read: before TLS, before a task of its own.
-    fn opened(
-        &self,
-        connections: &mut JoinSet<()>,
-        stream: TcpStream,
-        address: SocketAddr,
-        permit: OwnedSemaphorePermit,
-    ) {
+    fn opened(&self, connections: &mut JoinSet<()>, stream: TcpStream, address: SocketAddr) {
         let (accepted, peer) = (Instant::now(), Peer::of(address));
         if !self.intake.allow.allows(peer) {
             drop(stream);
             self.intake.turned_away(peer);
             return;
         }
+        let (held, sent_away) = oneshot::channel();
+        let Some((seated, gone)) = self.seats.take(peer.address(), accepted, held) else {
+            drop(stream);
+            return self.crowded(peer, "all who could make room are being answered");
+        };
+        if let Some(gone) = gone {
+            self.sent_away(gone);
+        }
         // Answers are small and wait for nothing; without this option the kernel may hold one back. Without it, it still arrives.
         drop(stream.set_nodelay(true));
         let serve = connection::serve(
             stream,
-            peer,
+            Caller { peer, seated },
             accepted,
             self.tls.clone(),
             Arc::clone(&self.intake),
             self.stop.clone(),
         );
         connections.spawn(async move {
-            serve.await;
-            drop(permit);
+            tokio::select! {
+                () = serve => {}
+                // Nothing is ever sent: this is the end of the seat.
+                _ = sent_away => {}
+            }
         });
+    }
+
+    /// Its connection ends when this is dropped.
+    fn sent_away(&self, gone: Gone<connection::Held>) {
+        self.crowded(
+            Peer::from(gone.source),
+            "it was closed for a newcomer: it owed a whole request for longest",
+        );
+    }
+
+    fn crowded(&self, peer: Peer, why: &str) {
+        self.intake
+            .refused(peer, Reason::Crowded, None, Some(why.to_owned()), None);
     }
 
     fn ended(&self, ended: Result<(), tokio::task::JoinError>) {
@@ -177,6 +194,9 @@ impl Door {
                     text: format!("connections cannot be accepted: {error}"),
                     next_step: "if it goes on, raise LimitNOFILE= or MemoryMax= of the unit, or look for what else fills the box",
                 });
+                if let Some(gone) = self.seats.make_room() {
+                    self.sent_away(gone);
+                }
                 sleep(ACCEPT_PAUSE).await;
                 Ok(())
             }

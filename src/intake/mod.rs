@@ -4,16 +4,19 @@
 //!
 //! 1. A 200 to a webhook is sent only after the commit that holds its bytes was synced: `Reply::kept` takes the proof.
 //! 2. The body of a refused peer is never read.
-//! 3. The order is source (in `listener`), path and method, authorization, declared length, body under limit and
-//!    deadline, append.
+//! 3. The order is source (in `listener`), the head's form, path and method, authorization, declared length, body under
+//!    limit and deadline, append.
 //! 4. The answer goes out within [`ANSWER_WAIT`] of the request's first byte, or it is a 503 (408 for a slow body).
 
 pub mod auth;
 mod connection;
+pub mod head;
 pub mod listener;
 mod reply;
+pub mod seats;
 pub mod source;
 pub mod tls;
+mod wire;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -35,6 +38,7 @@ use crate::webhook::{Body, Delivery};
 use auth::{Authorization, Verdict};
 use reply::{Afterwards, Refusal, Reply};
 use source::{AllowList, Peer};
+use wire::State;
 
 /// What every request is checked against, and where it goes.
 #[derive(Debug)]
@@ -51,36 +55,31 @@ pub struct Intake {
     pub notices: Notices,
     /// Room for bodies, in KiB.
     pub room: Arc<Semaphore>,
+    /// Connections served at once.
+    pub connections_max: usize,
 }
 
 impl Intake {
-    /// Answers one request whose first byte came at `began`. Cannot fail: every error is an answer.
+    /// Answers one request of the connection that `state` is about. Cannot fail: every error is an answer.
     async fn answer(
         &self,
         request: Request<Incoming>,
-        peer: Peer,
-        began: Instant,
+        state: &State,
     ) -> (Response<Full<Bytes>>, Afterwards) {
         // Without a length there is no body (RFC 9112 section 6.3). Should the sender mean otherwise, what follows must
         // not be taken for its next request: this answer is the last on its connection.
-        let delimited = is_delimited(&request);
-        let reply = self
-            .take(request, peer, began)
-            .await
-            .unwrap_or_else(|refusal| {
-                let reply = Reply::refused(&refusal);
-                self.report(refusal, peer);
-                reply
-            });
-        if delimited { reply } else { reply.closing() }.into_parts()
+        let may_go_on = is_delimited(&request) && !state.is_last();
+        let reply = self.take(request, state).await.unwrap_or_else(|refusal| {
+            let reply = Reply::refused(&refusal);
+            self.report(refusal, state.peer());
+            reply
+        });
+        if may_go_on { reply } else { reply.closing() }.into_parts()
     }
 
-    async fn take(
-        &self,
-        request: Request<Incoming>,
-        peer: Peer,
-        began: Instant,
-    ) -> Result<Reply, Refusal> {
+    async fn take(&self, request: Request<Incoming>, state: &State) -> Result<Reply, Refusal> {
+        let began = state.began();
+        state.head().map_err(Refusal::Ambiguous)?;
         if request.uri().path() != self.path {
             return Err(Refusal::NotFound);
         }
@@ -95,7 +94,8 @@ impl Intake {
         let bytes = read(body, began).await?;
         let body = Body::parse(bytes)
             .map_err(|(malformed, bytes)| Refusal::Malformed(malformed, bytes))?;
-        self.keep(body, room, peer, began).await
+        state.has_brought();
+        self.keep(body, room, state.peer(), began).await
     }
 
     /// A body that is known to be empty may come without the header: how Belvo tries a new URL is not documented, and
@@ -216,8 +216,7 @@ fn unavailable(error: &WriteError) -> String {
     format!("the delivery could not be made durable: {error}")
 }
 
-/// Whether it is plain where the request ends: by a length, which Belvo sends. hyper takes a body in chunks even when a
-/// length stands beside it, and does not tell; then two readers may see two ends (RFC 9112 section 6.1).
+/// Whether it is plain where the request ends: by a length, which Belvo sends.
 fn is_delimited(request: &Request<Incoming>) -> bool {
     let headers = request.headers();
     request.method() != Method::POST

@@ -7,6 +7,7 @@ use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 
 use super::auth::Verdict;
+use super::head::Fault;
 use crate::journal::Appended;
 use crate::limits::RETRY_AFTER_SECS;
 use crate::notices::Reason;
@@ -15,6 +16,8 @@ use crate::webhook::{Malformed, request_id_in};
 /// Why a request is not answered 200.
 #[derive(Debug)]
 pub(super) enum Refusal {
+    /// Two readers could take it for two things.
+    Ambiguous(Fault),
     NotFound,
     MethodNotAllowed,
     Unauthorized(Verdict),
@@ -36,7 +39,7 @@ impl Refusal {
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
-            Self::Broken(_) | Self::Malformed(..) => StatusCode::BAD_REQUEST,
+            Self::Ambiguous(_) | Self::Broken(_) | Self::Malformed(..) => StatusCode::BAD_REQUEST,
             Self::Crowded | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -48,7 +51,7 @@ impl Refusal {
             Self::Unauthorized(_) => Reason::Authorization,
             Self::TooLarge => Reason::TooLarge,
             Self::Slow => Reason::Slow,
-            Self::Broken(_) => Reason::Head,
+            Self::Ambiguous(_) | Self::Broken(_) => Reason::Head,
             Self::Malformed(..) => Reason::UnreadableBody,
             Self::Crowded | Self::Unavailable(_) => Reason::Unavailable,
         }
@@ -61,6 +64,7 @@ impl Refusal {
 
     pub(super) fn detail(&self) -> Option<String> {
         match self {
+            Self::Ambiguous(fault) => Some(fault.to_string()),
             Self::Unauthorized(Verdict::Missing) => Some("the header is missing".to_owned()),
             Self::Unauthorized(_) => Some("the header has another value".to_owned()),
             Self::Broken(text) | Self::Unavailable(text) => Some(text.clone()),

@@ -250,6 +250,13 @@ impl Connection<'_> {
         read_reply(self.stream.both(), begun, Duration::ZERO).map_err(Step::Answer.failed())
     }
 
+    /// Reads whatever comes until the connection ends, however it ends, or nothing comes any more.
+    pub fn rest(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        drop(self.stream.both().read_to_end(&mut bytes));
+        bytes
+    }
+
     /// Who is answered before everything was written, as with 413, may be unable to write the rest.
     fn exchange(&mut self, request: &[u8], begun: Instant) -> Result<Reply, Unanswered> {
         let written = self.write(request);
