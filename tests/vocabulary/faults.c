@@ -4,7 +4,9 @@
  *   FAULTS_SYNC_DELAY_US=N   every fsync and fdatasync takes N microseconds longer
  *   FAULTS_DIR=DIR           while DIR/fail-sync exists, syncs fail with EIO; while DIR/fail-write exists, writes to
  *                            files fail with ENOSPC; while DIR/full exists, those fail that would make a file longer
- *                            (but SQLite's shared memory); while DIR/hold-sync exists, syncs do not return
+ *                            (but SQLite's shared memory); while DIR/hold-sync exists, syncs do not return;
+ *                            DIR/fail-clock makes the time of day fail once on the main thread, and is gone then: Rust
+ *                            answers that with a panic
  *   FAULTS_LOG=FILE          one line an event: nanoseconds, what, file or "socket", bytes or result
  *   FAULTS_COUNT=FILE        after each sync, the number of syncs so far as eight bytes at offset 0, and of bytes written
  *                            to files at offset 8
@@ -115,6 +117,18 @@ static int synced(const char *name, int fd) {
 
 int fsync(int fd) { return synced("fsync", fd); }
 int fdatasync(int fd) { return synced("fdatasync", fd); }
+
+int clock_gettime(clockid_t clock, struct timespec *now) {
+    int (*real)(clockid_t, struct timespec *) = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+    if (clock == CLOCK_REALTIME && syscall(SYS_gettid) == getpid() && asked("fail-clock")) {
+        char path[4096];
+        snprintf(path, sizeof path, "%s/fail-clock", directory);
+        unlink(path);
+        errno = EINVAL;
+        return -1;
+    }
+    return real(clock, now);
+}
 
 static ssize_t written(const char *name, int fd, const void *bytes, size_t length, off_t offset) {
     ssize_t (*real)(int, const void *, size_t, off_t) = (ssize_t(*)(int, const void *, size_t, off_t))dlsym(RTLD_NEXT, name);

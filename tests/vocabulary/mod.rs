@@ -465,6 +465,16 @@ impl<'a> Gateway<'a> {
         kib.expect("a number")
     }
 
+    /// The CPU time it has used so far.
+    pub(crate) fn cpu(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id())).expect("a process");
+        // The name stands in parentheses; the 14th and 15th field are user and system time, in hundredths of a second.
+        let (_, fields) = stat.rsplit_once(')').expect("a name");
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        let ticks: u64 = ticks.map(|text| text.parse().unwrap_or(0)).sum();
+        Duration::from_millis(10 * ticks)
+    }
+
     /// Kill -9.
     pub(crate) fn kill(mut self) {
         self.child.kill().expect("a process to kill");
