@@ -68,8 +68,13 @@ pub const REFUSALS_PER_WRITE_MAX: usize = 64;
 pub const EVIDENCE_BYTES_MAX: usize = 2 * 1024;
 /// Refused requests kept in the file, oldest gone first.
 pub const REFUSALS_KEPT: i64 = 1_000;
-/// Log lines about refused requests in one [`NOTICES_WAIT`]; the rest is summed up in one line.
+/// What was said is looked at this often while there is more: a flood wakes the drain's thread ten times a second, not
+/// thousands of times.
+pub const NOTICES_GATHER: Duration = Duration::from_millis(100);
+/// Log lines about single refused requests in one [`REFUSALS_SUMMED_EVERY`] ...
 pub const REFUSAL_LINES_MAX: usize = 10;
+/// ... and after it one line with the number of all others.
+pub const REFUSALS_SUMMED_EVERY: Duration = Duration::from_secs(60);
 
 // The writer.
 

@@ -342,3 +342,91 @@ fn a_panic_costs_one_connection_and_is_counted() {
     place.until("SELECT value FROM meta WHERE key = 'refused.panic'", 1);
     place.until_logged(&["WARN", "reason=\"panic\""]);
 }
+
+/// How many connections a stranger makes, and how many of them were ended without a byte.
+fn flood(to: SocketAddr, connections: usize) -> usize {
+    let stranger = Sender::plain(to, PATH).from(IpAddr::from([127, 0, 0, 66]));
+    (0..connections)
+        .filter(|_| match stranger.connect() {
+            Ok(mut connection) => connection.rest().is_empty(),
+            // It was ended before it was seen to be there.
+            Err(_) => true,
+        })
+        .count()
+}
+
+#[test]
+fn a_flood_of_strangers_delays_no_webhook_and_fills_neither_the_log_nor_the_file() {
+    const FLOOD: usize = 2_000;
+    let place = Place::new().allowing("127.0.0.1");
+    let gateway = place.start();
+    thread::scope(|scope| {
+        let flooding: Vec<_> = (0..4)
+            .map(|_| scope.spawn(|| flood(gateway.address, FLOOD / 4)))
+            .collect();
+        let mut sent = 0;
+        while flooding.iter().any(|one| !one.is_finished()) || sent < 10 {
+            assert_eq!(gateway.answers(webhook()), 200);
+            sent += 1;
+        }
+        let ended: usize = flooding
+            .into_iter()
+            .map(|one| one.join().expect("a flood"))
+            .sum();
+        assert_eq!((ended, journalled(&place)), (FLOOD, sent));
+    });
+    assert!(gateway.stop().0.success());
+    assert_eq!(
+        place.value::<i64>("SELECT value FROM meta WHERE key = 'refused.source'"),
+        FLOOD as i64
+    );
+    let rows = place.value::<i64>("SELECT count(*) FROM refusals");
+    assert!(rows <= 3, "{rows} rows about one stranger in a few seconds");
+    let log = place.log();
+    let lines: Vec<_> = log
+        .lines()
+        .filter(|line| line.contains("refused"))
+        .collect();
+    assert_eq!(lines.len(), 1, "{log}");
+    assert!(
+        lines[0].contains(" INFO ") && lines[0].contains(&format!("source {FLOOD}")),
+        "{log}"
+    );
+}
+
+#[test]
+fn of_many_refused_requests_a_few_have_a_line_and_the_rest_a_sum() {
+    let place = Place::new();
+    let gateway = place.start();
+    let elsewhere = Sender::plain(gateway.address, "/elsewhere");
+    for _ in 0..50 {
+        assert_eq!(elsewhere.send(b"{}").expect("an answer").status, 404);
+    }
+    assert!(gateway.stop().0.success());
+    let log = place.log();
+    let lines = |word: &str| log.lines().filter(|line| line.contains(word)).count();
+    assert_eq!(
+        (lines("reason=\"path\""), lines("of its own: path 40;")),
+        (10, 1),
+        "{log}"
+    );
+    assert_eq!(
+        place.value::<i64>("SELECT value FROM meta WHERE key = 'refused.path'"),
+        50
+    );
+}
+
+#[test]
+fn the_body_of_a_refused_request_is_not_waited_for() {
+    let place = Place::new().with_authorization();
+    let gateway = place.start();
+    let post =
+        |path: &str| format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\n");
+    for (request, status) in [(post(PATH), "401"), (post("/elsewhere"), "404")] {
+        let mut stream = begins(gateway.address, request.as_bytes());
+        let mut said = [0; 12];
+        // The body never comes, and the answer does.
+        stream.read_exact(&mut said).expect("an answer");
+        assert_eq!(text(&said), format!("HTTP/1.1 {status}"));
+    }
+}
