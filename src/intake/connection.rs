@@ -19,9 +19,9 @@ use tokio_rustls::TlsAcceptor;
 
 use super::Intake;
 use super::reply::Afterwards;
+use super::requests::{Requests, State};
 use super::seats::{Seated, Shared};
 use super::source::Peer;
-use super::wire::{State, Wire};
 use crate::limits::{
     HANDSHAKE_WAIT, HEAD_BYTES_MAX, HEAD_WAIT, HEADERS_MAX, LINGER_BYTES_MAX, LINGER_WAIT,
 };
@@ -34,27 +34,26 @@ pub(super) type Held = oneshot::Sender<Infallible>;
 /// The seats of this listener.
 pub(super) type Seats = Shared<Held>;
 
-/// Who is served, and the seat that goes with it.
+/// A connection's seat, and when it was accepted.
 #[derive(Debug)]
-pub(super) struct Caller {
-    pub(super) peer: Peer,
+pub(super) struct Guest {
+    pub(super) accepted: Instant,
     pub(super) seated: Seated<Held>,
 }
 
-/// Serves a connection that was accepted at `accepted` until either side ends it or `stop` says so and nothing is being
+/// Serves a connection until either side ends it or `stop` says so and nothing is being
 /// answered.
 pub(super) async fn serve(
     stream: TcpStream,
-    caller: Caller,
-    accepted: Instant,
+    peer: Peer,
+    guest: Guest,
     tls: Option<Arc<ServerConfig>>,
     intake: Arc<Intake>,
     mut stop: Stop,
 ) {
     let Some(config) = tls else {
-        return talk(stream, caller, accepted, intake, stop).await;
+        return talk(stream, peer, guest, intake, stop).await;
     };
-    let peer = caller.peer;
     let handshake = timeout(HANDSHAKE_WAIT, TlsAcceptor::from(config).accept(stream));
     let shaken = tokio::select! {
         shaken = handshake => shaken,
@@ -62,7 +61,7 @@ pub(super) async fn serve(
         () = stop.told() => return,
     };
     match shaken {
-        Ok(Ok(stream)) => talk(stream, caller, accepted, intake, stop).await,
+        Ok(Ok(stream)) => talk(stream, peer, guest, intake, stop).await,
         Ok(Err(error)) => {
             intake.refused(peer, Reason::Handshake, None, Some(error.to_string()), None)
         }
@@ -76,17 +75,16 @@ pub(super) async fn serve(
     }
 }
 
-async fn talk<S>(stream: S, caller: Caller, accepted: Instant, intake: Arc<Intake>, mut stop: Stop)
+async fn talk<S>(stream: S, peer: Peer, guest: Guest, intake: Arc<Intake>, mut stop: Stop)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let peer = caller.peer;
-    let state = Arc::new(State::new(caller, accepted));
+    let state = Arc::new(State::new(guest));
     let (in_service, of_service) = (Arc::clone(&state), Arc::clone(&intake));
     let service = service_fn(move |request| {
         let (state, intake) = (Arc::clone(&in_service), Arc::clone(&of_service));
         Box::pin(async move {
-            let (response, afterwards) = intake.answer(request, &state).await;
+            let (response, afterwards) = intake.answer(request, peer, &state).await;
             state.answered(afterwards);
             Ok::<_, Infallible>(response)
         })
@@ -96,7 +94,10 @@ where
         .header_read_timeout(HEAD_WAIT)
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
-        .serve_connection(TokioIo::new(Wire::new(stream, Arc::clone(&state))), service);
+        .serve_connection(
+            TokioIo::new(Requests::new(stream, Arc::clone(&state))),
+            service,
+        );
     let mut stopping = false;
     let ended = loop {
         tokio::select! {

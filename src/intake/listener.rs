@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::Intake;
-use super::connection::{self, Caller, Seats};
+use super::connection::{self, Guest, Seats};
 use super::seats::{Bounds, Gone};
 use super::source::Peer;
 use crate::limits::{ACCEPT_PAUSE, BACKLOG, SHUTDOWN_WAIT, SOURCE_PART};
@@ -134,8 +134,8 @@ impl Door {
         drop(stream.set_nodelay(true));
         let serve = connection::serve(
             stream,
-            Caller { peer, seated },
-            accepted,
+            peer,
+            Guest { accepted, seated },
             self.tls.clone(),
             Arc::clone(&self.intake),
             self.stop.clone(),

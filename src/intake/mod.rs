@@ -13,10 +13,10 @@ mod connection;
 pub mod head;
 pub mod listener;
 mod reply;
+mod requests;
 pub mod seats;
 pub mod source;
 pub mod tls;
-mod wire;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -37,8 +37,8 @@ use crate::webhook::{Body, Delivery};
 
 use auth::{Authorization, Verdict};
 use reply::{Afterwards, Refusal, Reply};
+use requests::State;
 use source::{AllowList, Peer};
-use wire::State;
 
 /// What every request is checked against, and where it goes.
 #[derive(Debug)]
@@ -64,20 +64,29 @@ impl Intake {
     async fn answer(
         &self,
         request: Request<Incoming>,
+        peer: Peer,
         state: &State,
     ) -> (Response<Full<Bytes>>, Afterwards) {
         // Without a length there is no body (RFC 9112 section 6.3). Should the sender mean otherwise, what follows must
         // not be taken for its next request: this answer is the last on its connection.
         let may_go_on = is_delimited(&request) && !state.is_last();
-        let reply = self.take(request, state).await.unwrap_or_else(|refusal| {
-            let reply = Reply::refused(&refusal);
-            self.report(refusal, state.peer());
-            reply
-        });
+        let reply = self
+            .take(request, peer, state)
+            .await
+            .unwrap_or_else(|refusal| {
+                let reply = Reply::refused(&refusal);
+                self.report(refusal, peer);
+                reply
+            });
         if may_go_on { reply } else { reply.closing() }.into_parts()
     }
 
-    async fn take(&self, request: Request<Incoming>, state: &State) -> Result<Reply, Refusal> {
+    async fn take(
+        &self,
+        request: Request<Incoming>,
+        peer: Peer,
+        state: &State,
+    ) -> Result<Reply, Refusal> {
         let began = state.began();
         state.head().map_err(Refusal::Ambiguous)?;
         if request.uri().path() != self.path {
@@ -95,7 +104,7 @@ impl Intake {
         let body = Body::parse(bytes)
             .map_err(|(malformed, bytes)| Refusal::Malformed(malformed, bytes))?;
         state.has_brought();
-        self.keep(body, room, state.peer(), began).await
+        self.keep(body, room, peer, began).await
     }
 
     /// A body that is known to be empty may come without the header: how Belvo tries a new URL is not documented, and

@@ -11,16 +11,15 @@ use std::time::Instant;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use super::connection::Caller;
+use super::connection::Guest;
 use super::head::{Body, Fault, Follower};
 use super::reply::Afterwards;
-use super::source::Peer;
 use crate::limits::{REQUESTS_PER_CONNECTION_MAX, TAKE_WAIT};
 
 /// What one connection remembers between its requests.
 #[derive(Debug)]
 pub(super) struct State {
-    caller: Caller,
+    guest: Guest,
     remembered: Mutex<Remembered>,
 }
 
@@ -39,17 +38,17 @@ struct Remembered {
 }
 
 impl State {
-    pub(super) fn new(caller: Caller, accepted: Instant) -> Self {
+    pub(super) fn new(guest: Guest) -> Self {
         Self {
-            caller,
             remembered: Mutex::new(Remembered {
-                began: Some(accepted),
+                began: Some(guest.accepted),
                 follower: Follower::default(),
                 waiting: None,
                 requests: 0,
                 is_sending: false,
                 afterwards: Afterwards::Whole,
             }),
+            guest,
         }
     }
 
@@ -58,10 +57,6 @@ impl State {
             .remembered
             .lock()
             .unwrap_or_else(PoisonError::into_inner))
-    }
-
-    pub(super) fn peer(&self) -> Peer {
-        self.caller.peer
     }
 
     /// When the current request began.
@@ -85,7 +80,7 @@ impl State {
 
     /// The current request is a webhook, and whole.
     pub(super) fn has_brought(&self) {
-        self.caller.seated.has_brought();
+        self.guest.seated.has_brought();
     }
 
     /// The answer to the current request is made.
@@ -106,7 +101,7 @@ impl State {
 
     fn sent(&self) {
         if self.with(|state| std::mem::take(&mut state.is_sending)) {
-            self.caller.seated.is_answered(Instant::now());
+            self.guest.seated.is_answered(Instant::now());
         }
     }
 
@@ -116,7 +111,7 @@ impl State {
 }
 
 /// The stream that hyper is given.
-pub(super) struct Wire<S> {
+pub(super) struct Requests<S> {
     stream: S,
     state: Arc<State>,
     /// What came of the next request before this one was answered.
@@ -125,7 +120,7 @@ pub(super) struct Wire<S> {
     stuck: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Wire<S> {
+impl<S> Requests<S> {
     pub(super) fn new(stream: S, state: Arc<State>) -> Self {
         Self {
             stream,
@@ -157,7 +152,7 @@ impl<S> Wire<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for Requests<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -198,7 +193,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Wire<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Wire<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Requests<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
