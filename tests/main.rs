@@ -8,6 +8,7 @@ mod contract;
 mod crashes;
 mod fetching;
 mod following;
+mod fuzzed;
 mod hostile;
 mod operating;
 mod order;

@@ -75,8 +75,14 @@ pub(super) async fn serve(
     }
 }
 
-async fn talk<S>(stream: S, peer: Peer, guest: Guest, intake: Arc<Intake>, mut stop: Stop)
-where
+/// Answers requests until there are no more.
+pub(super) async fn talk<S>(
+    stream: S,
+    peer: Peer,
+    guest: Guest,
+    intake: Arc<Intake>,
+    mut stop: Stop,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let state = Arc::new(State::new(guest));

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use rustls::ServerConfig;
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
@@ -75,6 +76,19 @@ pub async fn run(
         ended.map_err(io::Error::other)??;
     }
     Ok(())
+}
+
+/// Serves one connection over any stream, without TLS, as a listener serves its own: for fuzzing, which needs no sockets.
+#[doc(hidden)]
+pub async fn serve_over<S>(stream: S, peer: Peer, intake: Arc<Intake>, stop: Stop)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (held, _sent_away) = oneshot::channel();
+    let (seats, accepted) = (Seats::new(bounds(2)), Instant::now());
+    if let Some((seated, _)) = seats.take(peer.address(), accepted, held) {
+        connection::talk(stream, peer, Guest { accepted, seated }, intake, stop).await;
+    }
 }
 
 fn bounds(all: usize) -> Bounds {
