@@ -4,8 +4,8 @@
 //!
 //! 1. A 200 to a webhook is sent only after the commit that holds its bytes was synced: `Reply::kept` takes the proof.
 //! 2. The body of a refused peer is never read.
-//! 3. The order is source (in `listener`), path and method, authorization, declared length, body under limit and
-//!    deadline, append.
+//! 3. The order is source (in `listener` by address, in `connection` by PROXY line, here by header and once more by the
+//!    rules of the moment), path and method, authorization, declared length, body under limit and deadline, append.
 //! 4. The answer goes out within [`ANSWER_WAIT`] of the request's first byte, or it is a 503 (408 for a slow body).
 
 pub mod auth;
