@@ -10,10 +10,10 @@ use belvo_gateway::database::{StateDirectory, Writer, open_writer};
 use belvo_gateway::fetch::{Page, retry_after as read_retry_after};
 use belvo_gateway::intake::auth::{Authorization, Verdict};
 use belvo_gateway::intake::head::{Body as Follows, Follower};
-use belvo_gateway::intake::source::Peer;
+use belvo_gateway::intake::rules::Rules;
+use belvo_gateway::intake::source::{AllowList, Peer};
 use belvo_gateway::intake::{Intake, listener};
 use belvo_gateway::journal::Journal;
-use belvo_gateway::limits::{BODIES_KIB_MAX, CONNECTIONS_MAX};
 use belvo_gateway::notices::Notices;
 use belvo_gateway::store::VIEWS;
 use belvo_gateway::system::secret::Secret;
@@ -102,15 +102,18 @@ fn intake(directory: &Path) -> Intake {
     let connection = open_writer(&directory, VIEWS).expect("a file");
     // Its thread ends with the process.
     let (writer, _end) = Writer::start(directory, connection, VIEWS).expect("a writer");
-    Intake {
-        path: "/h".to_owned(),
-        allow: belvo_gateway::intake::source::AllowList::new(Vec::new()),
+    let rules = Rules {
+        allow: AllowList::new(vec!["127.0.0.1".parse().expect("a source")]),
+        proxies: None,
         authorization: Authorization::default(),
-        journal: Journal::new(writer),
-        notices: Notices::default(),
-        room: Arc::new(tokio::sync::Semaphore::new(BODIES_KIB_MAX)),
-        connections_max: CONNECTIONS_MAX,
-    }
+        drift_alarm: false,
+    };
+    Intake::new(
+        "/h".to_owned(),
+        rules,
+        Journal::new(writer),
+        Notices::default(),
+    )
 }
 
 /// Lines of what is configured, an empty line, and lines of headers: ours is one header line that equals one of the values.

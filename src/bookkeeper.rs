@@ -27,8 +27,8 @@ struct Unwritten {
     refusals: BTreeMap<(String, Reason, Option<u16>), Refusal>,
     problems: BTreeMap<(&'static str, String), Problem>,
     counters: BTreeMap<Reason, u64>,
-    /// Something was refused that came from an allowed source.
-    is_about_allowed: bool,
+    /// Something was refused that a log may have a line for.
+    is_worth_a_line: bool,
 }
 
 /// Log lines about refusals.
@@ -88,7 +88,9 @@ impl Unwritten {
                 Ok(NOTICES_FAILED_WAIT)
             }
             Ok(()) => {
-                let strangers_only = !self.is_about_allowed && self.problems.is_empty();
+                // A proxy that nobody has told us of adds its header to every request, and nothing is lost by that.
+                let is_idle = |problem: &Problem| problem.kind == Kind::ProxyInFront;
+                let strangers_only = !self.is_worth_a_line && self.problems.values().all(is_idle);
                 *self = Self::default();
                 Ok(if strangers_only {
                     STRANGERS_WAIT
@@ -145,7 +147,7 @@ impl Unwritten {
     }
 
     fn refused(&mut self, refused: Refused) {
-        self.is_about_allowed |= refused.from_allowed_source;
+        self.is_worth_a_line |= is_worth_a_line(&refused);
         let Refused {
             at,
             peer,
@@ -189,7 +191,7 @@ impl Lines {
     }
 
     fn log(&mut self, refused: &Refused) {
-        if refused.from_allowed_source && self.logged < REFUSAL_LINES_MAX {
+        if is_worth_a_line(refused) && self.logged < REFUSAL_LINES_MAX {
             self.logged += 1;
             if let Some(count) = self.summed.get_mut(&refused.reason) {
                 *count -= 1;
@@ -207,9 +209,17 @@ impl Lines {
             .map(|(reason, count)| format!("{} {count}", reason.name()))
             .collect();
         let counts = counts.join(", ");
+        let costs_nothing = |reason| {
+            matches!(
+                reason,
+                Reason::Source | Reason::Forwarded | Reason::ProxyLine
+            )
+        };
         match summed.as_slice() {
             [] => {}
-            [(Reason::Source, _)] => info!("refused since the last such line: {counts}"),
+            all if all.iter().all(|(reason, _)| costs_nothing(*reason)) => {
+                info!("refused since the last such line: {counts}")
+            }
             _ => warn!(
                 "refused since the last such line, besides what has a line of its own: {counts}; `status` and the table refusals show more"
             ),
@@ -220,6 +230,16 @@ impl Lines {
 /// What the file has at most one open problem for.
 fn key(problem: &Problem) -> (&'static str, String) {
     (problem.kind.name(), problem.subject.clone())
+}
+
+/// A stranger is never worth one, but for who has our `Authorization` value; a panic always is. A header that was not
+/// believed has kept nobody from being served.
+fn is_worth_a_line(refused: &Refused) -> bool {
+    match refused.reason {
+        Reason::Drift | Reason::Panic => true,
+        Reason::Forwarded => false,
+        _ => refused.from_allowed_source,
+    }
 }
 
 fn log_refused(refused: &Refused) {
@@ -236,7 +256,23 @@ fn log_refused(refused: &Refused) {
 
 fn refused_problem(refused: Refused) -> Option<Problem> {
     let (kind, text, next_step) = match refused.reason {
+        Reason::Drift => return Some(drift_problem(refused)),
+        Reason::Unclear => (
+            Kind::ProxyUnclear,
+            "a trusted proxy does not say whom it speaks for, so what comes through it is refused",
+            "make the proxy tell the address of its client as listen.proxy says; `belvo-gateway check --explain` shows what a header or a PROXY line would be taken for. If a stranger sent it a malformed header, have the proxy replace that header; if it is no proxy of yours, take its address out of trusted-proxies",
+        ),
+        Reason::Forwarded if !refused.from_allowed_source => (
+            Kind::ProxyInFront,
+            "a request with the configured Authorization value was refused, and it looks as if it came through a proxy",
+            "if a proxy or tunnel of yours stands there, write its address as trusted-proxies and the way it tells its client's address as proxy, both under [listen]; do not add it to allow, which would let everybody in who reaches it. If none does, somebody else knows the value: change it in Belvo's dashboard and in the authorization file",
+        ),
         _ if !refused.from_allowed_source => return None,
+        Reason::Forwarded | Reason::ProxyLine => (
+            Kind::ProxyInFront,
+            "an allowed address claims to speak for another one, as a proxy does; the claim counts for nothing",
+            "if the address is a proxy of yours, everybody gets in who reaches it: take it out of allow and write it as trusted-proxies, with proxy beside it. If it is Belvo's, this can be ignored",
+        ),
         Reason::Authorization => (
             Kind::AuthorizationMismatch,
             "an allowed source sends another Authorization value than the configured one, or none; its webhooks are answered 401 and are lost when Belvo gives up",
@@ -260,6 +296,22 @@ fn refused_problem(refused: Refused) -> Option<Problem> {
         next_step: next_step.to_owned(),
         evidence: refused.evidence,
     })
+}
+
+fn drift_problem(refused: Refused) -> Problem {
+    let address = refused.peer;
+    let line = refused.detail.unwrap_or_default();
+    Problem {
+        kind: Kind::SourceDrift,
+        subject: address.to_string(),
+        text: format!(
+            "Belvo now seems to send from {address}: a request from there carried the configured Authorization value, and was refused because the address is not allowed"
+        ),
+        next_step: format!(
+            "ask Belvo whether the address is theirs; if it is, write under [listen]: {line}. If it is not, somebody else knows the value: change it in Belvo's dashboard and in the authorization file"
+        ),
+        evidence: None,
+    }
 }
 
 fn trouble_problem(text: String, next_step: &str) -> Problem {

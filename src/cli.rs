@@ -1,5 +1,6 @@
 //! The command line: the subcommands and their arguments. Parses, and does nothing.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -27,7 +28,7 @@ pub enum Command {
     /// Show the whole way on this machine: a gateway and a stand-in Belvo, real TLS, a real file to look at.
     Demo(Demo),
     /// Check a configuration and the files it names, without starting anything. Exit 78 when something is wrong.
-    Check(Configured),
+    Check(Check),
     /// Show what the gateway has received, what waits, and what needs a person.
     Status(Reading),
     /// List the received webhooks, or show one.
@@ -64,6 +65,24 @@ pub struct Serve {
     /// How much is logged: error, warn, info, debug or trace.
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     pub log: Level,
+}
+
+/// Arguments of `check`.
+#[derive(Args, Debug)]
+pub struct Check {
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub configured: Configured,
+    /// Say whom a request over a TCP connection from this address would be taken to be from, and whether it may speak.
+    /// Exit 1 when it may not.
+    #[arg(long, value_name = "ADDRESS")]
+    pub explain: Option<IpAddr>,
+    /// A header line of that request, as "X-Forwarded-For: 1.2.3.4, 10.0.0.2"; several are taken in their order.
+    #[arg(long, value_name = "NAME: VALUE", requires = "explain")]
+    pub header: Vec<String>,
+    /// The line in front of that connection, as "PROXY TCP4 1.2.3.4 10.0.0.2 40000 443".
+    #[arg(long, value_name = "LINE", requires = "explain")]
+    pub proxy_line: Option<String>,
 }
 
 /// Arguments of `demo`.

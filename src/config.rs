@@ -11,6 +11,7 @@ use serde::Deserialize;
 use thiserror::Error;
 use toml::de::{DeTable, DeValue};
 
+use crate::intake::hops::{Proxies, Told};
 use crate::intake::source::{AllowList, Source};
 use crate::limits::{CONNECTIONS_MAX, CONNECTIONS_MAX_RANGE, EDGE_REQUESTS_MAX, EDGE_WINDOW};
 use crate::system::files::{self, ReadError};
@@ -34,6 +35,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "trusted-proxies",
             "proxy",
             "connections-max",
+            "drift-alarm",
         ],
     ),
     ("tls", &["mode", "certificate", "key"]),
@@ -122,10 +124,14 @@ pub struct Listen {
     pub path: String,
     /// The sources that may speak.
     pub allow: AllowList,
+    /// The proxies whose word on the source counts.
+    pub proxies: Option<Proxies>,
     /// The file of `Authorization` values, if one is to be asked for.
     pub authorization_file: Option<PathBuf>,
     /// Connections served at once.
     pub connections_max: usize,
+    /// Whether a few refused connections are looked at, to see whether Belvo sends from a new address.
+    pub drift_alarm: bool,
 }
 
 /// How the listener does TLS.
@@ -211,6 +217,7 @@ struct ListenTable {
     trusted_proxies: Option<Vec<String>>,
     proxy: Option<String>,
     connections_max: Option<usize>,
+    drift_alarm: Option<bool>,
 }
 
 #[derive(Default, Deserialize)]
@@ -402,18 +409,7 @@ impl<'a> Document<'a> {
                 format!("{path:?} is no path; write for example \"/belvo/webhooks\""),
             ));
         }
-        if table.proxy.as_deref().unwrap_or("none") != "none" {
-            return Err(self.wrong(
-                "listen.proxy",
-                "only \"none\" works in this version: the source is the peer of the TCP connection",
-            ));
-        }
-        if !table.trusted_proxies.unwrap_or_default().is_empty() {
-            return Err(self.wrong(
-                "listen.trusted-proxies",
-                "must be empty in this version: the source is the peer of the TCP connection",
-            ));
-        }
+        let proxies = self.proxies(table.trusted_proxies, table.proxy.as_deref(), &allow)?;
         let authorization_file = table
             .authorization_file
             .or_else(|| surroundings.credential("webhook-authorization"));
@@ -432,9 +428,51 @@ impl<'a> Document<'a> {
             addresses,
             path,
             allow,
+            proxies,
             authorization_file,
             connections_max,
+            drift_alarm: table.drift_alarm.unwrap_or(true),
         })
+    }
+
+    fn proxies(
+        &self,
+        trusted: Option<Vec<String>>,
+        told: Option<&str>,
+        allow: &AllowList,
+    ) -> Result<Option<Proxies>, ConfigError> {
+        let trusted = trusted.unwrap_or_default();
+        let told = match told {
+            None | Some("none") if trusted.is_empty() => return Ok(None),
+            None | Some("none") => {
+                return Err(self.wrong(
+                    "listen.proxy",
+                    "must say how the trusted-proxies tell whom they speak for; write \"proxy-protocol\", \"x-forwarded-for\" or \"forwarded\"",
+                ));
+            }
+            Some("proxy-protocol") => Told::ProxyProtocol,
+            Some("x-forwarded-for") => Told::XForwardedFor,
+            Some("forwarded") => Told::Forwarded,
+            Some(other) => {
+                return Err(self.wrong("listen.proxy", format!("{other:?} is not known; write \"none\", \"proxy-protocol\", \"x-forwarded-for\" or \"forwarded\"")));
+            }
+        };
+        if trusted.is_empty() {
+            return Err(self.wrong(
+                "listen.proxy",
+                "needs trusted-proxies, the addresses of the proxies; from anybody else what it names counts for nothing",
+            ));
+        }
+        let trusted = AllowList::new(self.each("listen.trusted-proxies", trusted, |text| {
+            text.parse::<Source>()
+        })?);
+        if let Some((proxy, allowed)) = trusted.shared_with(allow) {
+            return Err(self.wrong(
+                "listen.trusted-proxies",
+                format!("{proxy} shares addresses with {allowed} of allow; a proxy speaks for others, and one that may speak for itself lets everybody in who reaches it: take it out of allow"),
+            ));
+        }
+        Ok(Some(Proxies::new(trusted, told)))
     }
 
     fn each<T>(
@@ -472,9 +510,11 @@ impl<'a> Document<'a> {
                 Ok(Tls::Files { certificate, key })
             }
             Some("off") => match listen.addresses.iter().find(|address| !address.ip().to_canonical().is_loopback()) {
-                None => Ok(Tls::Off),
-                Some(address) => Err(self
-                    .wrong("tls.mode", format!("\"off\" needs loopback addresses, and listen.address has {address}"))),
+                Some(address) if listen.proxies.is_none() => Err(self.wrong(
+                    "tls.mode",
+                    format!("\"off\" needs loopback addresses or trusted-proxies that do TLS, and listen.address has {address}"),
+                )),
+                _ => Ok(Tls::Off),
             },
             Some("acme") => {
                 Err(self
@@ -769,10 +809,74 @@ mod tests {
     #[test]
     fn what_a_later_version_brings_says_so() {
         assert!(error(&LEAST.replace("\"off\"", "\"acme\"")).contains("not in this version"));
+    }
+
+    fn with_listen(lines: &str) -> Result<Settings, String> {
+        read(&LEAST.replace("[tls]", &format!("{lines}\n[tls]")))
+    }
+
+    #[test]
+    fn proxies_are_trusted_only_with_a_way_to_tell_whom_they_speak_for() {
+        let trusted = "trusted-proxies = [\"127.0.0.1\", \"10.0.0.0/8\"]";
+        for (mode, told) in [
+            ("proxy-protocol", Told::ProxyProtocol),
+            ("x-forwarded-for", Told::XForwardedFor),
+            ("forwarded", Told::Forwarded),
+        ] {
+            let settings = with_listen(&format!("{trusted}\nproxy = {mode:?}")).expect(mode);
+            assert_eq!(settings.listen.proxies.expect("proxies").told(), told);
+            let without = with_listen(&format!("proxy = {mode:?}")).expect_err(mode);
+            assert!(
+                without.contains("c.toml:5: listen.proxy: needs trusted-proxies"),
+                "{without}"
+            );
+        }
+        for none in ["", "proxy = \"none\""] {
+            let without = with_listen(&format!("{trusted}\n{none}")).expect_err(none);
+            assert!(without.contains("listen.proxy: must say how"), "{without}");
+            assert!(with_listen(&format!("trusted-proxies = []\n{none}")).is_ok());
+        }
+        let unknown =
+            with_listen(&format!("{trusted}\nproxy = \"x-real-ip\"")).expect_err("unknown");
         assert!(
-            error(&LEAST.replace("[tls]", "proxy = \"forwarded\"\n[tls]"))
-                .contains("only \"none\" works")
+            unknown.contains("\"x-real-ip\" is not known; write \"none\", "),
+            "{unknown}"
         );
+    }
+
+    #[test]
+    fn a_proxy_that_may_also_speak_for_itself_is_a_mistake() {
+        for (trusted, allow) in [("127.0.0.1", "127.0.0.0/8"), ("0.0.0.0/0", "3.130.254.46")] {
+            let error = with_listen(&format!(
+                "allow = [{allow:?}]\ntrusted-proxies = [{trusted:?}]\nproxy = \"forwarded\""
+            ));
+            let error = error.expect_err(trusted);
+            let expected = format!(
+                "c.toml:6: listen.trusted-proxies: {trusted} shares addresses with {allow} of allow"
+            );
+            assert!(
+                error.contains(&expected) && error.contains("take it out of allow"),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn without_tls_the_address_is_loopback_or_proxies_stand_in_front() {
+        let open = LEAST.replace("127.0.0.1:1", "0.0.0.0:1");
+        assert!(error(&open).contains("needs loopback addresses or trusted-proxies"));
+        let behind = open.replace(
+            "[tls]",
+            "trusted-proxies = [\"10.0.0.2\"]\nproxy = \"forwarded\"\n[tls]",
+        );
+        assert_eq!(read(&behind).expect("a configuration").tls, Tls::Off);
+    }
+
+    #[test]
+    fn the_drift_alarm_is_on_unless_it_is_turned_off() {
+        assert!(read(LEAST).expect("a configuration").listen.drift_alarm);
+        let off = with_listen("drift-alarm = false").expect("a configuration");
+        assert!(!off.listen.drift_alarm);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Mutex, Notify, Semaphore, oneshot, watch};
+use tokio::sync::{Mutex, Notify, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::bookkeeper;
@@ -26,9 +26,10 @@ use crate::fetch::{Client, KeyFiles, Keys, SetupError, Target, roots_from};
 use crate::intake::Intake;
 use crate::intake::auth::Authorization;
 use crate::intake::listener::{self, BindError};
+use crate::intake::rules::Rules;
 use crate::intake::tls::{self, TlsError};
 use crate::journal::Journal;
-use crate::limits::{AUTHORIZATION_VALUES_MAX, BODIES_KIB_MAX, SHUTDOWN_WAIT, THREAD_STACK_BYTES};
+use crate::limits::{AUTHORIZATION_VALUES_MAX, SHUTDOWN_WAIT, THREAD_STACK_BYTES};
 use crate::notices::{Notice, Notices};
 use crate::operate::presence::Presence;
 use crate::operate::socket::{self, Socket};
@@ -138,6 +139,16 @@ fn key_files(settings: &Settings) -> Option<KeyFiles> {
     Some(KeyFiles { id, password })
 }
 
+/// What requests are judged by: of the settings, and of the files that they name.
+fn rules(settings: &Settings, authorization: Authorization) -> Rules {
+    Rules {
+        allow: settings.listen.allow.clone(),
+        proxies: settings.listen.proxies.clone(),
+        authorization,
+        drift_alarm: settings.listen.drift_alarm,
+    }
+}
+
 /// Serves until SIGTERM or SIGINT.
 ///
 /// # Errors
@@ -156,15 +167,9 @@ pub fn run(settings: &Settings, material: Material, notices: Notices) -> Result<
     let (writer, writer_end) = Writer::start(directory, connection, VIEWS)?;
     let journal = Journal::new(writer.clone());
     let drain = DrainThread::start(settings, &material, &writer, &journal, &notices)?;
-    let intake = Arc::new(Intake {
-        path: settings.listen.path.clone(),
-        allow: settings.listen.allow.clone(),
-        authorization: material.authorization,
-        journal,
-        notices,
-        room: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
-        connections_max: settings.listen.connections_max,
-    });
+    let rules = rules(settings, material.authorization);
+    let path = settings.listen.path.clone();
+    let intake = Arc::new(Intake::new(path, rules, journal, notices));
     runtime.block_on(serve(Serving {
         listeners,
         tls: material.tls,
@@ -205,7 +210,13 @@ async fn serve(serving: Serving<'_>) -> Result<(), GatewayError> {
         .collect::<io::Result<_>>()?;
     let (stop, stopped) = stop::pair();
     let notices = intake.notices.clone();
-    let mut listening = tokio::spawn(listener::run(listeners, tls, intake, stopped));
+    let mut listening = tokio::spawn(listener::run(
+        listeners,
+        settings.listen.connections_max,
+        tls,
+        intake,
+        stopped,
+    ));
     announce(settings, &addresses, &notices);
     let outcome = tokio::select! {
         _ = terminate.recv() => Ok("SIGTERM"),

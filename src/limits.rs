@@ -44,6 +44,20 @@ pub const TAKE_WAIT: Duration = Duration::from_secs(3);
 pub const LINGER_WAIT: Duration = Duration::from_secs(1);
 /// How many bytes of such a body are read and thrown away at most.
 pub const LINGER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// The line of the PROXY protocol in front of a connection, which a proxy sends at once.
+pub const PROXY_LINE_WAIT: Duration = Duration::from_secs(3);
+/// Such a line. Version 1 has 107 bytes at most, version 2 as many and what load balancers add to them, some hundreds.
+pub const PROXY_LINE_BYTES_MAX: usize = 2 * 1024;
+/// Trusted proxies in a row that a header may name. Nobody has more than a few.
+pub const HOPS_MAX: usize = 16;
+/// A look at a refused connection, for the drift alarm, from accept to its end. It is over before the next one begins.
+pub const LOOK_WAIT: Duration = Duration::from_secs(5);
+/// Between two such looks: four a minute, so that a flood costs nothing, and some of a webhook's repetitions meet one.
+pub const LOOK_EVERY: Duration = Duration::from_secs(15);
+/// Between two looks at the same address, so that one stranger does not use them up.
+pub const LOOK_SAME_AGAIN: Duration = Duration::from_secs(60);
+/// Addresses remembered for that: as many as are looked at in this time, and room to spare.
+pub const LOOKED_AT_KEPT: usize = 8;
 /// Pause of the accept loop when the process is out of descriptors or memory.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections the kernel queues before `accept`: what a flood of thousands a second brings while this thread waits for its

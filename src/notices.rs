@@ -24,6 +24,15 @@ pub enum Reason {
     Source,
     /// There were too many connections, and it had owed a whole request for longest.
     Crowded,
+    /// A header that speaks for somebody else, from an address that is no trusted proxy. It counts for nothing: the request
+    /// is judged as if it were not there.
+    Forwarded,
+    /// A line of the PROXY protocol from an address that is no trusted proxy.
+    ProxyLine,
+    /// A trusted proxy does not say whom it speaks for.
+    Unclear,
+    /// The source is not allowed, and the request carried our `Authorization` value.
+    Drift,
     /// The TLS handshake failed or took too long.
     Handshake,
     /// The head is malformed, too large or too slow.
@@ -52,6 +61,10 @@ impl Reason {
         match self {
             Self::Source => "source",
             Self::Crowded => "crowded",
+            Self::Forwarded => "forwarded",
+            Self::ProxyLine => "proxy-line",
+            Self::Unclear => "unclear",
+            Self::Drift => "drift",
             Self::Handshake => "handshake",
             Self::Head => "head",
             Self::Path => "path",

@@ -348,7 +348,7 @@ fn flood(to: SocketAddr, connections: usize) -> usize {
     let stranger = Sender::plain(to, PATH).from(IpAddr::from([127, 0, 0, 66]));
     (0..connections)
         .filter(|_| match stranger.connect() {
-            Ok(mut connection) => connection.rest().is_empty(),
+            Ok(connection) => connection.rest().is_empty(),
             // It was ended before it was seen to be there.
             Err(_) => true,
         })

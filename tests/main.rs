@@ -13,6 +13,7 @@ mod hostile;
 mod operating;
 mod order;
 mod queries;
+mod sources;
 mod starting;
 mod structure;
 mod tables;

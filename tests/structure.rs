@@ -67,6 +67,11 @@ const ONLY: &[Only] = &[
         places: &[("intake/source.rs", "the source check")],
     },
     Only {
+        what: "the PROXY protocol",
+        words: &["proxy_header::"],
+        places: &[("intake/proxy_line.rs", "what a trusted proxy says")],
+    },
+    Only {
         what: "the log",
         words: &["tracing::"],
         places: &[
@@ -129,6 +134,8 @@ const ONLY: &[Only] = &[
         places: &[
             ("gateway.rs", "wires both halves"),
             ("config.rs", "reads addresses into the source check's type"),
+            ("commands/check.rs", "says which proxies are believed"),
+            ("commands/explain.rs", "asks whom it would judge"),
         ],
     },
     Only {
@@ -238,6 +245,9 @@ const PURE: &[&str] = &[
     "webhook.rs",
     "catalog.rs",
     "intake/source.rs",
+    "intake/hops.rs",
+    "intake/proxy_line.rs",
+    "intake/rules.rs",
     "intake/auth.rs",
     "intake/head.rs",
     "intake/seats.rs",

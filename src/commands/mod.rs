@@ -6,6 +6,7 @@ pub mod check;
 pub mod demo;
 pub mod erase;
 pub mod events;
+mod explain;
 pub mod problems;
 pub mod reconcile;
 pub mod retry;

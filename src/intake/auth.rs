@@ -23,6 +23,11 @@ impl Authorization {
         Self(values)
     }
 
+    /// Whether a header is asked for at all.
+    pub fn is_configured(&self) -> bool {
+        !self.0.is_empty()
+    }
+
     /// Judges the header lines of one request. Every value is compared, so the time tells nothing about which one matched.
     pub fn judge<'a>(&self, mut lines: impl Iterator<Item = &'a [u8]>) -> Verdict {
         if self.0.is_empty() {

@@ -18,12 +18,17 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use super::Intake;
+use super::hops::Told;
+use super::proxy_line::Whom;
 use super::reply::Afterwards;
 use super::requests::{Requests, State};
+use super::rules::{Caller, Standing};
 use super::seats::{Seated, Shared};
 use super::source::Peer;
+use super::wire;
 use crate::limits::{
     HANDSHAKE_WAIT, HEAD_BYTES_MAX, HEAD_WAIT, HEADERS_MAX, LINGER_BYTES_MAX, LINGER_WAIT,
+    LOOK_WAIT,
 };
 use crate::notices::Reason;
 use crate::system::stop::Stop;
@@ -44,41 +49,92 @@ pub(super) struct Guest {
 /// Serves a connection until either side ends it or `stop` says so and nothing is being
 /// answered.
 pub(super) async fn serve(
-    stream: TcpStream,
-    peer: Peer,
+    mut stream: TcpStream,
+    (peer, standing): (Peer, Standing),
     guest: Guest,
     tls: Option<Arc<ServerConfig>>,
     intake: Arc<Intake>,
     mut stop: Stop,
 ) {
-    let Some(config) = tls else {
-        return talk(stream, peer, guest, intake, stop).await;
-    };
-    let handshake = timeout(HANDSHAKE_WAIT, TlsAcceptor::from(config).accept(stream));
-    let shaken = tokio::select! {
-        shaken = handshake => shaken,
-        // Nothing was asked yet, so there is nothing to answer.
-        () = stop.told() => return,
-    };
-    match shaken {
-        Ok(Ok(stream)) => talk(stream, peer, guest, intake, stop).await,
-        Ok(Err(error)) => {
-            intake.refused(peer, Reason::Handshake, None, Some(error.to_string()), None)
+    let (mut caller, mut before) = (Caller::at(peer), Vec::new());
+    if standing == Standing::Proxy(Told::ProxyProtocol) {
+        let line = tokio::select! {
+            line = wire::proxy_line(&mut stream) => line,
+            () = stop.told() => return,
+        };
+        match line {
+            Ok(Some((Whom::Client(client), rest))) if client != peer => {
+                (caller, before) = (Caller::named(client), rest);
+            }
+            // The proxy looks whether the port is open: by version 2's command for that, by version 1 naming itself as
+            // HAProxy does, or without a word. It is open, and that is all there is to say.
+            Ok(_) => return,
+            Err(unclear) => return intake.unclear(peer, unclear),
         }
-        Err(_) => intake.refused(
-            peer,
-            Reason::Handshake,
-            None,
-            Some("it took too long".to_owned()),
-            None,
-        ),
+    }
+    let rules = intake.rules();
+    let is_stranger = match caller.is_named {
+        true => !rules.allow.allows(caller.peer),
+        false => standing == Standing::Stranger,
+    };
+    if !is_stranger {
+        return shake(stream, before, caller, guest, tls, intake, stop).await;
+    }
+    intake.turned_away(caller.peer);
+    // For others than the named, the listener has asked already.
+    if !caller.is_named || intake.looks_at(&rules, caller.peer, guest.accepted) {
+        caller.is_refused = true;
+        let look = shake(stream, before, caller, guest, tls, intake, stop);
+        // Who has not said anything by now is not Belvo, and nothing was promised.
+        drop(timeout(LOOK_WAIT, look).await);
+    }
+}
+
+/// From the first byte after a PROXY line, if there was one.
+async fn shake(
+    stream: TcpStream,
+    before: Vec<u8>,
+    caller: Caller,
+    guest: Guest,
+    tls: Option<Arc<ServerConfig>>,
+    intake: Arc<Intake>,
+    mut stop: Stop,
+) {
+    let (stream, foreign) = wire::wire(stream, before);
+    let (ours, peer) = (Arc::clone(&intake), caller.peer);
+    let failed = match tls {
+        None => {
+            talk(stream, caller, guest, intake, stop).await;
+            None
+        }
+        Some(config) => {
+            let handshake = timeout(HANDSHAKE_WAIT, TlsAcceptor::from(config).accept(stream));
+            let shaken = tokio::select! {
+                shaken = handshake => shaken,
+                // Nothing was asked yet, so there is nothing to answer.
+                () = stop.told() => return,
+            };
+            match shaken {
+                Ok(Ok(stream)) => {
+                    talk(stream, caller, guest, intake, stop).await;
+                    None
+                }
+                Ok(Err(error)) => Some(error.to_string()),
+                Err(_) => Some("it took too long".to_owned()),
+            }
+        }
+    };
+    if foreign.came() {
+        ours.proxy_line_came(caller);
+    } else if failed.is_some() && !caller.is_refused {
+        ours.refused(peer, Reason::Handshake, None, failed, None);
     }
 }
 
 /// Answers requests until there are no more.
 pub(super) async fn talk<S>(
     stream: S,
-    peer: Peer,
+    caller: Caller,
     guest: Guest,
     intake: Arc<Intake>,
     mut stop: Stop,
@@ -90,7 +146,7 @@ pub(super) async fn talk<S>(
     let service = service_fn(move |request| {
         let (state, intake) = (Arc::clone(&in_service), Arc::clone(&of_service));
         Box::pin(async move {
-            let (response, afterwards) = intake.answer(request, peer, &state).await;
+            let (response, afterwards) = intake.answer(request, caller, &state).await;
             state.answered(afterwards);
             Ok::<_, Infallible>(response)
         })
@@ -114,8 +170,10 @@ pub(super) async fn talk<S>(
             }
         }
     };
-    if let Err(error) = &ended {
-        report(&intake, peer, error, state.is_between_requests());
+    if let Err(error) = &ended
+        && !caller.is_refused
+    {
+        report(&intake, caller.peer, error, state.is_between_requests());
     }
     let unread = ended.is_err() || state.afterwards() == Afterwards::Unread;
     let stream = connection.into_parts().io.into_inner().into_inner();

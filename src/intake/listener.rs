@@ -16,7 +16,8 @@ use tokio::time::{sleep, timeout};
 
 use super::Intake;
 use super::connection::{self, Guest, Seats};
-use super::seats::{Bounds, Gone};
+use super::rules::{Caller, Standing};
+use super::seats::Gone;
 use super::source::Peer;
 use crate::limits::{ACCEPT_PAUSE, BACKLOG, SHUTDOWN_WAIT, SOURCE_PART};
 use crate::notices::{Notice, Reason};
@@ -50,17 +51,18 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
     listen().map_err(|source| BindError { address, source })
 }
 
-/// Accepts connections on all of `listeners` until `stop` says so, then waits for those that are being answered.
+/// Accepts connections on all of `listeners`, so many at once, until `stop` says so, then waits for those that are being answered.
 ///
 /// # Errors
 /// When a listener is broken for good.
 pub async fn run(
     listeners: Vec<TcpListener>,
+    connections_max: usize,
     tls: Option<Arc<ServerConfig>>,
     intake: Arc<Intake>,
     stop: Stop,
 ) -> io::Result<()> {
-    let seats = Seats::new(bounds(intake.connections_max));
+    let seats = Seats::new(connections_max);
     let mut loops = JoinSet::new();
     for listener in listeners {
         let door = Door {
@@ -68,6 +70,8 @@ pub async fn run(
             tls: tls.clone(),
             intake: Arc::clone(&intake),
             seats: seats.clone(),
+            source_max: connections_max.div_ceil(SOURCE_PART),
+            connections_max,
             stop: stop.clone(),
         };
         loops.spawn(door.run());
@@ -85,16 +89,10 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (held, _sent_away) = oneshot::channel();
-    let (seats, accepted) = (Seats::new(bounds(2)), Instant::now());
-    if let Some((seated, _)) = seats.take(peer.address(), accepted, held) {
-        connection::talk(stream, peer, Guest { accepted, seated }, intake, stop).await;
-    }
-}
-
-fn bounds(all: usize) -> Bounds {
-    Bounds {
-        all,
-        of_source: all.div_ceil(SOURCE_PART),
+    let (seats, accepted) = (Seats::new(1), Instant::now());
+    if let Some((seated, _)) = seats.take(peer.address(), 1, accepted, held) {
+        let guest = Guest { accepted, seated };
+        connection::talk(stream, Caller::at(peer), guest, intake, stop).await;
     }
 }
 
@@ -104,6 +102,8 @@ struct Door {
     tls: Option<Arc<ServerConfig>>,
     intake: Arc<Intake>,
     seats: Seats,
+    connections_max: usize,
+    source_max: usize,
     stop: Stop,
 }
 
@@ -128,16 +128,24 @@ impl Door {
         Ok(())
     }
 
-    /// A stranger is turned away before a byte is read: before TLS, before a task of its own.
+    /// A stranger is turned away before a byte is read: before TLS, before a task of its own; but for the few who are
+    /// looked at for the drift alarm.
     fn opened(&self, connections: &mut JoinSet<()>, stream: TcpStream, address: SocketAddr) {
         let (accepted, peer) = (Instant::now(), Peer::of(address));
-        if !self.intake.allow.allows(peer) {
+        let rules = self.intake.rules();
+        let standing = rules.standing(peer);
+        if standing == Standing::Stranger && !self.intake.looks_at(&rules, peer, accepted) {
             drop(stream);
             self.intake.turned_away(peer);
             return;
         }
         let (held, sent_away) = oneshot::channel();
-        let Some((seated, gone)) = self.seats.take(peer.address(), accepted, held) else {
+        // A trusted proxy stands for many sources, and may be the only one there is.
+        let share = match standing {
+            Standing::Proxy(_) => self.connections_max,
+            Standing::Allowed | Standing::Stranger => self.source_max,
+        };
+        let Some((seated, gone)) = self.seats.take(peer.address(), share, accepted, held) else {
             drop(stream);
             return self.crowded(peer, "all who could make room are being answered");
         };
@@ -148,7 +156,7 @@ impl Door {
         drop(stream.set_nodelay(true));
         let serve = connection::serve(
             stream,
-            peer,
+            (peer, standing),
             Guest { accepted, seated },
             self.tls.clone(),
             Arc::clone(&self.intake),

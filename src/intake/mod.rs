@@ -4,21 +4,27 @@
 //!
 //! 1. A 200 to a webhook is sent only after the commit that holds its bytes was synced: `Reply::kept` takes the proof.
 //! 2. The body of a refused peer is never read.
-//! 3. The order is source (in `listener`), the head's form, path and method, authorization, declared length, body under
-//!    limit and deadline, append.
+//! 3. The order is source (in `listener` by address, in `connection` by PROXY line, here by header and once more by the
+//!    rules of the moment), the head's form, path and method, authorization, declared length, body under limit and
+//!    deadline, append.
 //! 4. The answer goes out within [`ANSWER_WAIT`] of the request's first byte, or it is a 503 (408 for a slow body).
 
 pub mod auth;
 mod connection;
 pub mod head;
+pub mod hops;
 pub mod listener;
+mod looks;
+pub mod proxy_line;
 mod reply;
 mod requests;
+pub mod rules;
 pub mod seats;
 pub mod source;
 pub mod tls;
+mod wire;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
@@ -30,60 +36,126 @@ use tokio::time::timeout_at;
 
 use crate::database::WriteError;
 use crate::journal::Journal;
-use crate::limits::{ANSWER_WAIT, BODY_BYTES_MAX, BODY_WAIT, COMMIT_WAIT, EVIDENCE_BYTES_MAX};
+use crate::limits::{
+    ANSWER_WAIT, BODIES_KIB_MAX, BODY_BYTES_MAX, BODY_WAIT, COMMIT_WAIT, EVIDENCE_BYTES_MAX,
+};
 use crate::notices::{Notice, Notices, Reason, Refused};
 use crate::system::clock::UnixMs;
 use crate::webhook::{Body, Delivery};
 
-use auth::{Authorization, Verdict};
-use reply::{Afterwards, Refusal, Reply};
+use auth::Verdict;
+use hops::{FORWARDED_HEADERS, Unclear};
+use looks::Looks;
+use reply::{Afterwards, Drift, Refusal, Reply};
 use requests::State;
-use source::{AllowList, Peer};
+use rules::{Caller, Judged, Rules, Standing};
+use source::Peer;
 
 /// What every request is checked against, and where it goes.
 #[derive(Debug)]
 pub struct Intake {
     /// The path of the hook.
-    pub path: String,
-    /// The sources that may speak.
-    pub allow: AllowList,
-    /// The `Authorization` values that count.
-    pub authorization: Authorization,
+    path: String,
+    /// What may change while it runs.
+    rules: RwLock<Arc<Rules>>,
     /// Where deliveries are kept.
-    pub journal: Journal,
+    journal: Journal,
     /// Where everything else is said.
     pub notices: Notices,
     /// Room for bodies, in KiB.
-    pub room: Arc<Semaphore>,
-    /// Connections served at once.
-    pub connections_max: usize,
+    room: Arc<Semaphore>,
+    /// Which strangers are looked at for the drift alarm.
+    looks: Looks,
 }
 
 impl Intake {
+    /// An intake for the hook at `path`.
+    pub fn new(path: String, rules: Rules, journal: Journal, notices: Notices) -> Self {
+        Self {
+            path,
+            rules: RwLock::new(Arc::new(rules)),
+            journal,
+            notices,
+            room: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
+            looks: Looks::default(),
+        }
+    }
+
+    /// The rules that hold now. Nothing panics while it holds the lock, so a poisoned one is still whole.
+    pub fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// From now on these hold: for the next connection, and for the next request on one that is open.
+    pub fn replace(&self, rules: Rules) {
+        *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
+    }
+
     /// Answers one request of the connection that `state` is about. Cannot fail: every error is an answer.
     async fn answer(
         &self,
         request: Request<Incoming>,
-        peer: Peer,
+        caller: Caller,
         state: &State,
     ) -> (Response<Full<Bytes>>, Afterwards) {
         // Without a length there is no body (RFC 9112 section 6.3). Should the sender mean otherwise, what follows must
         // not be taken for its next request: this answer is the last on its connection.
         let may_go_on = is_delimited(&request) && !state.is_last();
-        let reply = self
-            .take(request, peer, state)
-            .await
-            .unwrap_or_else(|refusal| {
-                let reply = Reply::refused(&refusal);
+        let rules = self.rules();
+        let (peer, outcome) = match self.judge(&rules, caller, request.headers()) {
+            Ok(peer) => (peer, self.take(request, &rules, peer, state).await),
+            Err((peer, refusal)) => (peer, Err(refusal)),
+        };
+        let reply = outcome.unwrap_or_else(|refusal| {
+            let reply = Reply::refused(&refusal);
+            if !(caller.is_refused && matches!(refusal, Refusal::Stranger)) {
                 self.report(refusal, peer);
-                reply
-            });
+            }
+            reply
+        });
         if may_go_on { reply } else { reply.closing() }.into_parts()
+    }
+
+    /// Whom the request is from, when that is somebody who may speak.
+    fn judge(
+        &self,
+        rules: &Rules,
+        caller: Caller,
+        headers: &HeaderMap,
+    ) -> Result<Peer, (Peer, Refusal)> {
+        let judged = rules.judge(caller, |name| {
+            headers.get_all(name).iter().map(HeaderValue::as_bytes)
+        });
+        match judged {
+            Judged::Allowed(peer) => {
+                // A trusted proxy's own words stand for another address than its own, or for a connection it named.
+                if peer == caller.peer && !caller.is_named {
+                    self.note_forwarded(peer, headers);
+                }
+                Ok(peer)
+            }
+            Judged::Stranger(peer) => {
+                let direct = peer == caller.peer && !caller.is_named;
+                let drift = drift(rules, peer, direct, headers).map(Refusal::Drift);
+                Err((peer, drift.unwrap_or(Refusal::Stranger)))
+            }
+            Judged::Unclear(proxy, unclear) => Err((proxy, Refusal::Unclear(unclear))),
+        }
+    }
+
+    /// Says that somebody who is no trusted proxy claims to speak for another. The claim is refused, not the request: what
+    /// comes from an allowed address is Belvo's until the contrary is known.
+    fn note_forwarded(&self, peer: Peer, headers: &HeaderMap) {
+        if let Some(name) = forwarded_header(headers) {
+            let claim = format!("a header {name}");
+            self.refused(peer, Reason::Forwarded, None, Some(claim), None);
+        }
     }
 
     async fn take(
         &self,
         request: Request<Incoming>,
+        rules: &Rules,
         peer: Peer,
         state: &State,
     ) -> Result<Reply, Refusal> {
@@ -98,28 +170,13 @@ impl Intake {
             _ => return Err(Refusal::MethodNotAllowed),
         }
         let (head, body) = request.into_parts();
-        self.authorize(&head.headers, body.is_end_stream())?;
+        authorize(rules, &head.headers, body.is_end_stream())?;
         let room = self.room_for(&body)?;
         let bytes = read(body, began).await?;
         let body = Body::parse(bytes)
             .map_err(|(malformed, bytes)| Refusal::Malformed(malformed, bytes))?;
         state.has_brought();
         self.keep(body, room, peer, began).await
-    }
-
-    /// A body that is known to be empty may come without the header: how Belvo tries a new URL is not documented, and
-    /// such a request carries nothing. A wrong value never passes.
-    fn authorize(&self, headers: &HeaderMap, is_probe: bool) -> Result<(), Refusal> {
-        match self.authorization.judge(
-            headers
-                .get_all(AUTHORIZATION)
-                .iter()
-                .map(HeaderValue::as_bytes),
-        ) {
-            Verdict::Ours => Ok(()),
-            Verdict::Missing if is_probe => Ok(()),
-            verdict => Err(Refusal::Unauthorized(verdict)),
-        }
     }
 
     /// Room for as long as the body is in memory, which may be longer than its request.
@@ -186,7 +243,7 @@ impl Intake {
         self.refused(peer, reason, Some(status), detail, evidence);
     }
 
-    /// Says that somebody whose source is allowed was refused.
+    /// Says that somebody was refused.
     fn refused(
         &self,
         peer: Peer,
@@ -195,19 +252,43 @@ impl Intake {
         detail: Option<String>,
         evidence: Option<Vec<u8>>,
     ) {
-        let (at, peer) = (UnixMs::now(), peer.address());
         self.notices.say(Notice::Refused(Refused {
-            at,
-            peer,
+            at: UnixMs::now(),
+            peer: peer.address(),
             reason,
             status,
-            from_allowed_source: true,
+            from_allowed_source: self.rules().allow.allows(peer),
             detail,
             evidence,
         }));
     }
 
-    /// Says that a stranger's connection was closed.
+    /// Whether this stranger's connection is one of the few that are looked at. Ends with the first comparison when there
+    /// is nothing by which Belvo could be known.
+    fn looks_at(&self, rules: &Rules, peer: Peer, now: Instant) -> bool {
+        rules.hears_drift() && self.looks.take(peer, now)
+    }
+
+    /// Says that a PROXY line came where none is expected.
+    fn proxy_line_came(&self, caller: Caller) {
+        match self.rules().standing(caller.peer) {
+            Standing::Proxy(_) if !caller.is_named => {
+                self.unclear(caller.peer, Unclear::UnexpectedProxyLine)
+            }
+            _ => {
+                let claim = Some("a line of the PROXY protocol".to_owned());
+                self.refused(caller.peer, Reason::ProxyLine, None, claim, None);
+            }
+        }
+    }
+
+    /// Says that a trusted proxy's connection was closed, because it does not say whom it speaks for.
+    fn unclear(&self, proxy: Peer, unclear: Unclear) {
+        let why = Some(unclear.to_string());
+        self.refused(proxy, Reason::Unclear, None, why, None);
+    }
+
+    /// Says that a stranger's connection is refused unread.
     fn turned_away(&self, peer: Peer) {
         self.notices.say(Notice::Refused(Refused {
             at: UnixMs::now(),
@@ -219,6 +300,47 @@ impl Intake {
             evidence: None,
         }));
     }
+}
+
+/// A body that is known to be empty may come without the header: how Belvo tries a new URL is not documented, and such a
+/// request carries nothing. A wrong value never passes.
+fn authorize(rules: &Rules, headers: &HeaderMap, is_probe: bool) -> Result<(), Refusal> {
+    match rules.authorization.judge(authorization(headers)) {
+        Verdict::Ours => Ok(()),
+        Verdict::Missing if is_probe => Ok(()),
+        verdict => Err(Refusal::Unauthorized(verdict)),
+    }
+}
+
+fn authorization(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    headers
+        .get_all(AUTHORIZATION)
+        .iter()
+        .map(HeaderValue::as_bytes)
+}
+
+/// The first header by which the request speaks for somebody else.
+fn forwarded_header(headers: &HeaderMap) -> Option<&'static str> {
+    FORWARDED_HEADERS
+        .into_iter()
+        .find(|name| headers.contains_key(*name))
+}
+
+/// What it means that the request carries our `Authorization` value, if it does, although it is from a stranger: Belvo
+/// has a new address, or a proxy stands in front that nobody has configured. Such a proxy must not be let in as if it
+/// were Belvo, because it would bring everybody with it. A `direct` peer was not named by a proxy that we know of.
+fn drift(rules: &Rules, peer: Peer, direct: bool, headers: &HeaderMap) -> Option<Drift> {
+    if !rules.hears_drift() || rules.authorization.judge(authorization(headers)) != Verdict::Ours {
+        return None;
+    }
+    let forwarded = forwarded_header(headers).filter(|_| direct);
+    Some(match forwarded {
+        Some(name) => Drift::Proxy(format!("the request has a header {name}")),
+        None if peer.is_nearby() => {
+            Drift::Proxy("the address is of this machine or of its network".to_owned())
+        }
+        None => Drift::Source(format!("allow = {:?}", rules.allow.written_with(peer))),
+    })
 }
 
 fn unavailable(error: &WriteError) -> String {

@@ -8,6 +8,7 @@ use hyper::{Response, StatusCode};
 
 use super::auth::Verdict;
 use super::head::Fault;
+use super::hops::Unclear;
 use crate::journal::Appended;
 use crate::limits::RETRY_AFTER_SECS;
 use crate::notices::Reason;
@@ -18,6 +19,12 @@ use crate::webhook::{Malformed, request_id_in};
 pub(super) enum Refusal {
     /// Two readers could take it for two things.
     Ambiguous(Fault),
+    /// The source is not allowed.
+    Stranger,
+    /// The same, and the request carried our `Authorization` value: with what is worth knowing about that.
+    Drift(Drift),
+    /// A trusted proxy does not say whom it speaks for.
+    Unclear(Unclear),
     NotFound,
     MethodNotAllowed,
     Unauthorized(Verdict),
@@ -31,9 +38,19 @@ pub(super) enum Refusal {
     Unavailable(String),
 }
 
+/// What a request with our `Authorization` value says, that came from an address that may not speak.
+#[derive(Debug)]
+pub(super) enum Drift {
+    /// Belvo may send from there now: the line of the configuration that would let it in.
+    Source(String),
+    /// A proxy of ours may stand there: why it looks so.
+    Proxy(String),
+}
+
 impl Refusal {
     pub(super) fn status(&self) -> StatusCode {
         match self {
+            Self::Stranger | Self::Drift(_) | Self::Unclear(_) => StatusCode::FORBIDDEN,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
@@ -46,6 +63,10 @@ impl Refusal {
 
     pub(super) fn reason(&self) -> Reason {
         match self {
+            Self::Stranger => Reason::Source,
+            Self::Drift(Drift::Source(_)) => Reason::Drift,
+            Self::Drift(Drift::Proxy(_)) => Reason::Forwarded,
+            Self::Unclear(_) => Reason::Unclear,
             Self::NotFound => Reason::Path,
             Self::MethodNotAllowed => Reason::Method,
             Self::Unauthorized(_) => Reason::Authorization,
@@ -65,6 +86,8 @@ impl Refusal {
     pub(super) fn detail(&self) -> Option<String> {
         match self {
             Self::Ambiguous(fault) => Some(fault.to_string()),
+            Self::Drift(Drift::Source(text) | Drift::Proxy(text)) => Some(text.clone()),
+            Self::Unclear(unclear) => Some(unclear.to_string()),
             Self::Unauthorized(Verdict::Missing) => Some("the header is missing".to_owned()),
             Self::Unauthorized(_) => Some("the header has another value".to_owned()),
             Self::Broken(text) | Self::Unavailable(text) => Some(text.clone()),

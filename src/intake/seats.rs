@@ -10,15 +10,6 @@ use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// How many may sit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Bounds {
-    /// In all.
-    pub all: usize,
-    /// From one source.
-    pub of_source: usize,
-}
-
 /// One seat; no two are ever the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Seat(u64);
@@ -26,7 +17,8 @@ pub struct Seat(u64);
 /// All who sit. `T` is what stands for a connection: it is given back when somebody has to go.
 #[derive(Debug)]
 pub struct Seats<T> {
-    bounds: Bounds,
+    /// How many there are.
+    all: usize,
     guests: BTreeMap<Seat, Guest<T>>,
     kinds: BTreeMap<Kind, usize>,
     given: u64,
@@ -58,26 +50,27 @@ pub struct Gone<T> {
 
 impl<T> Seats<T> {
     /// None taken.
-    pub fn new(bounds: Bounds) -> Self {
+    pub fn new(all: usize) -> Self {
         Self {
-            bounds,
+            all,
             guests: BTreeMap::new(),
             kinds: BTreeMap::new(),
             given: 0,
         }
     }
 
-    /// A seat for a connection that was accepted at `now`, and who had to go for it. None when everybody who could go is
+    /// A seat for a connection that was accepted at `now`, from a source that may have `share` seats, and who had to go for it. None when everybody who could go is
     /// being answered.
     pub fn take(
         &mut self,
         source: IpAddr,
+        share: usize,
         now: Instant,
         connection: T,
     ) -> Option<(Seat, Option<Gone<T>>)> {
-        let gone = if self.of(source) >= self.bounds.of_source {
+        let gone = if self.of(source) >= share {
             Some(self.send_away(Some(source))?)
-        } else if self.guests.len() >= self.bounds.all {
+        } else if self.guests.len() >= self.all {
             Some(self.send_away(None)?)
         } else {
             None
@@ -177,18 +170,19 @@ pub struct Shared<T>(Arc<Mutex<Seats<T>>>);
 
 impl<T> Shared<T> {
     /// None taken.
-    pub fn new(bounds: Bounds) -> Self {
-        Self(Arc::new(Mutex::new(Seats::new(bounds))))
+    pub fn new(all: usize) -> Self {
+        Self(Arc::new(Mutex::new(Seats::new(all))))
     }
 
     /// [`Seats::take`].
     pub fn take(
         &self,
         source: IpAddr,
+        share: usize,
         now: Instant,
         connection: T,
     ) -> Option<(Seated<T>, Option<Gone<T>>)> {
-        let (seat, gone) = self.lock().take(source, now, connection)?;
+        let (seat, gone) = self.lock().take(source, share, now, connection)?;
         let seats = self.clone();
         Some((Seated { seats, seat }, gone))
     }
@@ -242,10 +236,8 @@ mod tests {
     use std::net::Ipv4Addr;
     use std::time::Duration;
 
-    const BOUNDS: Bounds = Bounds {
-        all: 6,
-        of_source: 4,
-    };
+    const ALL: usize = 6;
+    const SHARE: usize = 4;
 
     fn source(number: u8) -> IpAddr {
         Ipv4Addr::new(192, 0, 2, number).into()
@@ -282,8 +274,8 @@ mod tests {
 
     /// Who may have to go for a newcomer; nobody when there is room.
     fn may_go(model: &[Sitting], newcomer: u8) -> Option<Vec<Seat>> {
-        let crowded = count(model, newcomer) == BOUNDS.of_source;
-        if !crowded && model.len() < BOUNDS.all {
+        let crowded = count(model, newcomer) == SHARE;
+        if !crowded && model.len() < ALL {
             return None;
         }
         let alike = |one: &Sitting| {
@@ -313,14 +305,14 @@ mod tests {
         fn whoever_has_to_go_owes_a_request_for_longest_and_nobody_goes_without_need(
             acts in prop::collection::vec(act(), 0..80),
         ) {
-            let (mut seats, mut model, begun) = (Seats::new(BOUNDS), Vec::<Sitting>::new(), Instant::now());
+            let (mut seats, mut model, begun) = (Seats::new(ALL), Vec::<Sitting>::new(), Instant::now());
             for (moment, act) in acts.into_iter().enumerate() {
                 // Two acts may fall into one moment.
                 let now = begun + Duration::from_millis(moment as u64 / 2);
                 match act {
                     Act::Come(number) => {
                         let may_go = may_go(&model, number);
-                        let Some((seat, gone)) = seats.take(source(number), now, ()) else {
+                        let Some((seat, gone)) = seats.take(source(number), SHARE, now, ()) else {
                             prop_assert_eq!(may_go, Some(vec![]), "turned away without need");
                             continue;
                         };
@@ -345,8 +337,8 @@ mod tests {
                         seats.leave(model.remove(at).seat);
                     },
                 }
-                prop_assert!(model.len() <= BOUNDS.all);
-                prop_assert!((0..3).all(|number| count(&model, number) <= BOUNDS.of_source));
+                prop_assert!(model.len() <= ALL);
+                prop_assert!((0..3).all(|number| count(&model, number) <= SHARE));
                 prop_assert!(seats.guests.keys().eq(model.iter().map(|guest| &guest.seat)));
                 prop_assert!((0..3).all(|number| seats.of(source(number)) == count(&model, number)));
             }
@@ -355,10 +347,10 @@ mod tests {
 
     #[test]
     fn those_who_bring_webhooks_keep_half_of_the_seats_and_those_who_come_the_other_half() {
-        let (mut seats, mut now) = (Seats::new(BOUNDS), Instant::now());
+        let (mut seats, mut now) = (Seats::new(ALL), Instant::now());
         let mut come = |what: &'static str| {
             now += Duration::from_millis(1);
-            let (seat, gone) = seats.take(source(1), now, what).expect("a seat");
+            let (seat, gone) = seats.take(source(1), SHARE, now, what).expect("a seat");
             if what == "webhooks" {
                 seats.has_brought(seat);
                 seats.is_answered(seat, now);
@@ -376,11 +368,16 @@ mod tests {
 
     #[test]
     fn a_source_that_takes_all_it_can_get_takes_nothing_from_another() {
-        let (mut seats, now) = (Seats::new(BOUNDS), Instant::now());
-        let belvo = [0, 1].map(|_| seats.take(source(1), now, "belvo").expect("a seat").0);
+        let (mut seats, now) = (Seats::new(ALL), Instant::now());
+        let belvo = [0, 1].map(|_| {
+            seats
+                .take(source(1), SHARE, now, "belvo")
+                .expect("a seat")
+                .0
+        });
         for moment in 1..100 {
             let now = now + Duration::from_secs(moment);
-            let (_, gone) = seats.take(source(2), now, "flood").expect("a seat");
+            let (_, gone) = seats.take(source(2), SHARE, now, "flood").expect("a seat");
             assert!(gone.is_none_or(|gone| gone.connection == "flood"));
         }
         assert!(belvo.iter().all(|seat| seats.guests.contains_key(seat)));
@@ -388,14 +385,14 @@ mod tests {
 
     #[test]
     fn while_all_are_being_answered_nobody_goes() {
-        let (mut seats, now) = (Seats::new(BOUNDS), Instant::now());
-        for _ in 0..BOUNDS.of_source {
-            let (seat, _) = seats.take(source(1), now, ()).expect("a seat");
+        let (mut seats, now) = (Seats::new(ALL), Instant::now());
+        for _ in 0..SHARE {
+            let (seat, _) = seats.take(source(1), SHARE, now, ()).expect("a seat");
             seats.has_brought(seat);
         }
-        assert_eq!(seats.take(source(1), now, ()), None);
+        assert_eq!(seats.take(source(1), SHARE, now, ()), None);
         assert!(
-            seats.take(source(2), now, ()).is_some(),
+            seats.take(source(2), SHARE, now, ()).is_some(),
             "another source has seats of its own"
         );
     }

@@ -1,5 +1,6 @@
 //! Which peer a request is from and whether it may speak. Pure, and the only user of `ipnet`. Knows no sockets.
 
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
@@ -18,6 +19,21 @@ impl Peer {
     /// Its address.
     pub fn address(self) -> IpAddr {
         self.0
+    }
+
+    /// Whether it is an address of this machine or of a network that is not the Internet, where Belvo never is.
+    pub fn is_nearby(self) -> bool {
+        match self.0 {
+            IpAddr::V4(ip) => {
+                let [first, second, ..] = ip.octets();
+                // RFC 6598: between customers and their provider, and in tunnels.
+                let is_shared = first == 100 && second & 0xc0 == 64;
+                ip.is_loopback() || ip.is_private() || ip.is_link_local() || is_shared
+            }
+            IpAddr::V6(ip) => {
+                ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local()
+            }
+        }
     }
 }
 
@@ -66,10 +82,42 @@ impl FromStr for Source {
     }
 }
 
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.prefix_len() == self.0.max_prefix_len() {
+            return self.0.addr().fmt(f);
+        }
+        self.0.fmt(f)
+    }
+}
+
 impl AllowList {
     /// These sources and no others.
     pub fn new(sources: Vec<Source>) -> Self {
         Self(sources)
+    }
+
+    /// One of these sources that shares an address with one of `other`, and that one.
+    pub fn shared_with(&self, other: &Self) -> Option<(Source, Source)> {
+        let pairs = self
+            .0
+            .iter()
+            .flat_map(|mine| other.0.iter().map(move |theirs| (*mine, *theirs)));
+        // Two networks are apart, or one holds the other.
+        let share = |(mine, theirs): &(Source, Source)| {
+            mine.0.contains(&theirs.0) || theirs.0.contains(&mine.0)
+        };
+        pairs.into_iter().find(share)
+    }
+
+    /// The sources and this peer, as the configuration writes them.
+    pub fn written_with(&self, peer: Peer) -> Vec<String> {
+        let added = peer.address().to_string();
+        self.0
+            .iter()
+            .map(ToString::to_string)
+            .chain([added])
+            .collect()
     }
 
     /// Whether the peer may speak.
@@ -123,6 +171,48 @@ mod tests {
         let list = list(&["10.1.0.0/16", "2001:db8::/32"]);
         assert!(list.allows(peer("10.1.255.1")) && list.allows(peer("2001:db8::7")));
         assert!(!list.allows(peer("10.2.0.1")) && !list.allows(peer("2001:db9::7")));
+    }
+
+    #[test]
+    fn two_lists_that_share_an_address_say_where() {
+        let ours = list(&["3.130.254.46", "10.1.0.0/16"]);
+        for other in ["10.1.2.3", "10.0.0.0/8", "10.1.0.0/16", "0.0.0.0/0"] {
+            let (mine, theirs) = ours.shared_with(&list(&["127.0.0.1", other])).expect(other);
+            assert_eq!(theirs.to_string(), other);
+            assert_eq!(mine.to_string() == "3.130.254.46", other == "0.0.0.0/0");
+        }
+        assert_eq!(
+            ours.shared_with(&list(&["10.2.0.0/16", "::/0", "3.130.254.47"])),
+            None
+        );
+    }
+
+    #[test]
+    fn belvo_is_never_nearby() {
+        for near in [
+            "127.0.0.2",
+            "10.0.0.1",
+            "172.31.0.1",
+            "192.168.1.1",
+            "169.254.1.1",
+            "100.64.0.1",
+            "100.127.255.1",
+            "::1",
+            "fd00::1",
+            "fe80::1",
+            "::ffff:10.0.0.1",
+        ] {
+            assert!(peer(near).is_nearby(), "{near}");
+        }
+        for far in [
+            "3.130.254.46",
+            "100.63.0.1",
+            "100.128.0.1",
+            "172.32.0.1",
+            "2600:1f16::46",
+        ] {
+            assert!(!peer(far).is_nearby(), "{far}");
+        }
     }
 
     #[test]

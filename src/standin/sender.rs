@@ -29,6 +29,8 @@ pub struct Sender {
     tls: Option<Arc<ClientConfig>>,
     source: Option<IpAddr>,
     authorization: Option<String>,
+    first: Vec<u8>,
+    headers: String,
 }
 
 /// What came back for one webhook; times count from the moment before the connection was opened or, on one that was
@@ -96,6 +98,8 @@ impl Sender {
             tls: None,
             source: None,
             authorization: None,
+            first: Vec::new(),
+            headers: String::new(),
         }
     }
 
@@ -125,6 +129,23 @@ impl Sender {
         }
     }
 
+    /// Through something that writes these bytes in front of everything else on a connection, before TLS.
+    #[must_use]
+    pub fn writing_first(self, bytes: &[u8]) -> Self {
+        Self {
+            first: bytes.to_owned(),
+            ..self
+        }
+    }
+
+    /// With one more header line, `Name: value`.
+    #[must_use]
+    pub fn header(mut self, line: &str) -> Self {
+        self.headers += line;
+        self.headers += "\r\n";
+        self
+    }
+
     /// Sends one webhook on a connection of its own.
     pub fn send(&self, body: &[u8]) -> Result<Reply, Unanswered> {
         let begun = Instant::now();
@@ -135,6 +156,7 @@ impl Sender {
     /// Opens a connection that can take several, one after the other.
     pub fn connect(&self) -> Result<Connection<'_>, Unanswered> {
         let mut tcp = self.tcp().map_err(Step::Connect.failed())?;
+        tcp.write_all(&self.first).map_err(Step::Connect.failed())?;
         let Some(tls) = &self.tls else {
             return Ok(Connection {
                 sender: self,
@@ -182,13 +204,13 @@ impl Sender {
     }
 
     fn request(&self, body: &[u8], connection: &str) -> Vec<u8> {
-        let (path, to, length) = (&self.path, self.to, body.len());
+        let (path, to, length, headers) = (&self.path, self.to, body.len(), &self.headers);
         let authorization = self
             .authorization
             .as_ref()
             .map_or_else(String::new, |value| format!("Authorization: {value}\r\n"));
         let head = format!(
-            "POST {path} HTTP/1.1\r\nHost: {to}\r\n{authorization}Content-Type: application/json\r\n\
+            "POST {path} HTTP/1.1\r\nHost: {to}\r\n{authorization}{headers}Content-Type: application/json\r\n\
              Content-Length: {length}\r\nConnection: {connection}\r\n\r\n"
         );
         [head.as_bytes(), body].concat()
@@ -244,17 +266,18 @@ impl Connection<'_> {
         written.map_err(Step::Request.failed())
     }
 
+    /// Everything that still comes until the connection ends, whatever ends it.
+    pub fn rest(mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        // A reset is an end, too.
+        drop(self.stream.both().read_to_end(&mut bytes));
+        bytes
+    }
+
     /// Reads one answer to what was written before.
     pub fn read(&mut self) -> Result<Reply, Unanswered> {
         let begun = Instant::now();
         read_reply(self.stream.both(), begun, Duration::ZERO).map_err(Step::Answer.failed())
-    }
-
-    /// Reads whatever comes until the connection ends, however it ends, or nothing comes any more.
-    pub fn rest(&mut self) -> Vec<u8> {
-        let mut bytes = Vec::new();
-        drop(self.stream.both().read_to_end(&mut bytes));
-        bytes
     }
 
     /// Who is answered before everything was written, as with 413, may be unable to write the rest.

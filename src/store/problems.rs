@@ -17,6 +17,12 @@ pub enum Kind {
     ApiKeysRefused,
     /// An allowed source sends the wrong `Authorization`, or none.
     AuthorizationMismatch,
+    /// An address that is not allowed sent our `Authorization` value.
+    SourceDrift,
+    /// A trusted proxy does not say whom it speaks for.
+    ProxyUnclear,
+    /// Somebody who is no trusted proxy claims to speak for another.
+    ProxyInFront,
     /// A body from an allowed source was no JSON object and was answered 400.
     UnreadableBody,
     /// The process is short of something that it needs from the machine.
@@ -58,6 +64,9 @@ impl Kind {
             Self::ApiKeysMissing => "api-keys-missing",
             Self::ApiKeysRefused => "api-keys-refused",
             Self::AuthorizationMismatch => "authorization-mismatch",
+            Self::SourceDrift => "source-drift",
+            Self::ProxyUnclear => "proxy-unclear",
+            Self::ProxyInFront => "proxy-in-front",
             Self::UnreadableBody => "unreadable-body",
             Self::Trouble => "trouble",
             Self::FetchFailed => "fetch-failed",
@@ -80,9 +89,12 @@ impl Kind {
     /// After how long without being seen again it is over, for what stands for single events and not for a state.
     fn kept(self) -> Option<Duration> {
         match self {
-            Self::UnreadableBody | Self::DeletedReturned | Self::ResourceUnsupported => {
-                Some(PROBLEM_EVENT_KEPT)
-            }
+            Self::UnreadableBody
+            | Self::SourceDrift
+            | Self::ProxyUnclear
+            | Self::ProxyInFront
+            | Self::DeletedReturned
+            | Self::ResourceUnsupported => Some(PROBLEM_EVENT_KEPT),
             Self::Trouble => Some(PROBLEM_TROUBLE_KEPT),
             _ => None,
         }
@@ -95,6 +107,8 @@ impl Kind {
             | Self::ApiKeysRefused
             | Self::ApiUnreachable
             | Self::AuthorizationMismatch
+            | Self::SourceDrift
+            | Self::ProxyUnclear
             | Self::Trouble => 1,
             Self::FetchFailed
             | Self::FetchDelayed
@@ -104,6 +118,7 @@ impl Kind {
             | Self::ConsentEnded
             | Self::LinkMismatch
             | Self::Away
+            | Self::ProxyInFront
             | Self::UnreadableBody => 2,
             Self::ListingUnstable
             | Self::ObjectWithoutId
@@ -211,6 +226,9 @@ fn close(
 pub(super) fn expire(transaction: &Transaction<'_>, now: UnixMs) -> rusqlite::Result<()> {
     for kind in [
         Kind::UnreadableBody,
+        Kind::SourceDrift,
+        Kind::ProxyUnclear,
+        Kind::ProxyInFront,
         Kind::Trouble,
         Kind::DeletedReturned,
         Kind::ResourceUnsupported,

@@ -40,6 +40,7 @@ pub(crate) struct Place {
     certificates: Option<Certificates>,
     tables: Tables,
     environment: Vec<(String, String)>,
+    network: Option<&'static str>,
 }
 
 #[derive(Default)]
@@ -67,7 +68,21 @@ impl Place {
             certificates: None,
             tables,
             environment: Vec::new(),
+            network: None,
         }
+    }
+
+    /// In this network namespace in place of ours.
+    pub(crate) fn in_network(mut self, name: &'static str) -> Self {
+        self.network = Some(name);
+        self
+    }
+
+    /// Belvo's addresses may speak, because nothing else is said.
+    pub(crate) fn allowing_by_default(mut self) -> Self {
+        let said = "allow = [\"127.0.0.0/8\"]\n";
+        self.tables.listen = self.tables.listen.replace(said, "");
+        self
     }
 
     /// With TLS, by a certificate for `localhost`.
@@ -96,6 +111,19 @@ impl Place {
             .tables
             .listen
             .replace("\"127.0.0.0/8\"", &format!("{source:?}"));
+        self
+    }
+
+    /// With more lines under `[listen]`.
+    pub(crate) fn listening(mut self, lines: &str) -> Self {
+        self.tables.listen += lines;
+        self.tables.listen += "\n";
+        self
+    }
+
+    /// Listening on this address in place of loopback.
+    pub(crate) fn listening_on(mut self, address: &str) -> Self {
+        self.tables.listen = self.tables.listen.replace("127.0.0.1:0", address);
         self
     }
 
@@ -240,7 +268,14 @@ impl Place {
     }
 
     fn command(&self, command: &str) -> Command {
-        let mut program = Command::new(PROGRAM);
+        let mut program = match self.network {
+            None => Command::new(PROGRAM),
+            Some(name) => {
+                let mut program = Command::new("ip");
+                program.args(["netns", "exec", name, PROGRAM]);
+                program
+            }
+        };
         program.args(command.split(' ')).stdin(Stdio::null());
         for name in [
             "CREDENTIALS_DIRECTORY",
@@ -412,11 +447,14 @@ impl<'a> Gateway<'a> {
 
     /// Somebody who sends it webhooks, with everything that is configured.
     pub(crate) fn sender(&self) -> Sender {
+        self.sender_to(self.address)
+    }
+
+    /// The same, to another of its addresses.
+    pub(crate) fn sender_to(&self, to: SocketAddr) -> Sender {
         let sender = match &self.place.certificates {
-            Some(certificates) => {
-                Sender::tls(self.address, PATH, &certificates.ca_file()).expect("TLS")
-            }
-            None => Sender::plain(self.address, PATH),
+            Some(certificates) => Sender::tls(to, PATH, &certificates.ca_file()).expect("TLS"),
+            None => Sender::plain(to, PATH),
         };
         match self.place.tables.listen.contains("authorization-file") {
             true => sender.authorization(AUTHORIZATION),

@@ -137,6 +137,8 @@ authorization-file = {authorization}
 # Only behind a proxy of your own.
 trusted-proxies = []
 proxy = "none"
+# Here a stranger knows the value above, and is to be turned away like any other. A real one leaves it out.
+drift-alarm = false
 
 [tls]
 mode = "files"
