@@ -1,6 +1,7 @@
 //! What every input is put to, one function a target. Each takes any bytes and panics when something does not hold. The
 //! fuzzer calls them, and so does `cargo test`, with inputs near the seeds (tests/fuzzed.rs).
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, SystemTime};
@@ -10,6 +11,8 @@ use belvo_gateway::database::{StateDirectory, Writer, open_writer};
 use belvo_gateway::fetch::{Page, retry_after as read_retry_after};
 use belvo_gateway::intake::auth::{Authorization, Verdict};
 use belvo_gateway::intake::head::{Body as Follows, Follower};
+use belvo_gateway::intake::hops::{Proxies, Told, Unclear};
+use belvo_gateway::intake::proxy_line::{self, FirstBytes};
 use belvo_gateway::intake::rules::Rules;
 use belvo_gateway::intake::source::{AllowList, Peer};
 use belvo_gateway::intake::{Intake, listener};
@@ -83,7 +86,7 @@ fn served(bytes: &[u8]) -> Vec<u8> {
     runtime.block_on(async {
         let (mut ours, theirs) = tokio::io::duplex(64 * 1024);
         let (_stopper, stop) = stop::pair();
-        let peer = Peer::from(std::net::IpAddr::from([127, 0, 0, 1]));
+        let peer = Peer::from(IpAddr::from([127, 0, 0, 1]));
         let talk = listener::serve_over(theirs, peer, Arc::clone(intake), stop);
         let ask = async {
             // Whoever is refused halfway cannot write the rest.
@@ -114,6 +117,44 @@ fn intake(directory: &Path) -> Intake {
         Journal::new(writer),
         Notices::default(),
     )
+}
+
+/// The beginning of a trusted proxy's connection: a line is the same whatever follows it, and none before it is whole.
+pub fn proxy_line(bytes: &[u8]) {
+    if let Ok(Some((whom, length))) = proxy_line::read(bytes) {
+        assert_eq!(proxy_line::read(&bytes[..length]), Ok(Some((whom, length))));
+        let early = (0..length).find(|cut| proxy_line::read(&bytes[..*cut]) != Ok(None));
+        assert_eq!(early, None, "{bytes:?}");
+    }
+    let (mut whole, mut pieces) = (FirstBytes::default(), FirstBytes::default());
+    let shown = bytes.chunks(2).any(|piece| pieces.show_proxy_line(piece));
+    assert_eq!(whole.show_proxy_line(bytes), shown);
+}
+
+/// Lines of a header that says whom a proxy speaks for: what a proxy adds at the end counts, whatever stands before it.
+pub fn forwarded(bytes: &[u8]) {
+    let trusted = || AllowList::new(vec!["10.0.0.0/8".parse().expect("a network")]);
+    let (client, is_client) = (
+        [&b"203.0.113.7"[..], b"for=203.0.113.7"],
+        Peer::from(IpAddr::from([203, 0, 113, 7])),
+    );
+    for (told, added) in [Told::XForwardedFor, Told::Forwarded]
+        .into_iter()
+        .zip(client)
+    {
+        let (proxies, name) = (
+            Proxies::new(trusted(), told),
+            told.header().expect("a header"),
+        );
+        let lines = || bytes.split(|byte| *byte == b'\n');
+        if let Ok(peer) = proxies.speaks_for(name, lines()) {
+            assert_eq!(peer, Peer::from(peer.address()));
+        }
+        let after = proxies.speaks_for(name, lines().chain([added]));
+        // One line that cannot be taken apart makes the whole header worthless, where quotes may hold a comma.
+        let worthless = told == Told::Forwarded && after == Err(Unclear::Unreadable(name));
+        assert!(worthless || after == Ok(is_client), "{after:?}");
+    }
 }
 
 /// Lines of what is configured, an empty line, and lines of headers: ours is one header line that equals one of the values.

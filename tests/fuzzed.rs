@@ -25,8 +25,10 @@ const TARGETS: &[Target] = &[
     ("authorization", bodies::authorization),
     ("configuration", bodies::configuration),
     ("envelope", bodies::envelope),
+    ("forwarded", bodies::forwarded),
     ("heads", bodies::heads),
     ("page", bodies::page),
+    ("proxy_line", bodies::proxy_line),
     ("retry_after", bodies::retry_after),
 ];
 
@@ -119,6 +121,16 @@ fn holds(target: &str) {
 #[test]
 fn whatever_a_connection_brings_is_answered_as_documented() {
     holds("heads");
+}
+
+#[test]
+fn a_proxy_line_is_the_same_whatever_follows_it() {
+    holds("proxy_line");
+}
+
+#[test]
+fn what_the_last_proxy_says_counts_whatever_was_said_before() {
+    holds("forwarded");
 }
 
 #[test]
