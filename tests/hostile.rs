@@ -430,3 +430,119 @@ fn the_body_of_a_refused_request_is_not_waited_for() {
         assert_eq!(text(&said), format!("HTTP/1.1 {status}"));
     }
 }
+
+/// Every secret that a gateway can have, each unlike anything else.
+const API_ID: &str = "2f0c61d9-api-id-b74e";
+const API_PASSWORD: &str = "Zq8-api-password-W3";
+const VALUE: &str = "Bearer 9d4e-webhook-authorization-51c7";
+
+/// What must not be found anywhere: the secrets, what they look like on the way, and the lines of the TLS key.
+fn needles(place: &Place) -> Vec<String> {
+    use base64::Engine;
+    use base64::prelude::BASE64_STANDARD;
+    let key = std::fs::read_to_string(place.path("tls/localhost.key")).expect("a key");
+    let lines = key.lines().filter(|line| !line.starts_with("-----"));
+    let needles: Vec<_> = [API_ID, API_PASSWORD, VALUE, "9d4e-webhook-authorization"]
+        .map(str::to_owned)
+        .into_iter()
+        .chain([BASE64_STANDARD.encode(format!("{API_ID}:{API_PASSWORD}"))])
+        .chain(lines.map(str::to_owned))
+        .collect();
+    assert!(
+        needles.len() > 6 && needles.iter().all(|needle| needle.len() > 10),
+        "{needles:?}"
+    );
+    needles
+}
+
+/// All that a gateway leaves for others to see while it runs.
+fn seen(place: &Place, gateway: &Gateway<'_>) -> Vec<(String, Vec<u8>)> {
+    let process = ["environ", "cmdline"].map(|file| format!("/proc/{}/{file}", gateway.id()));
+    let state = std::fs::read_dir(place.state()).expect("a state directory");
+    let state = state.map(|file| file.expect("a file").path().display().to_string());
+    let log = place.path("log").display().to_string();
+    let files = process.into_iter().chain(state).chain([log]);
+    // The control socket is no file to read.
+    files
+        .filter_map(|file| Some((file.clone(), std::fs::read(file).ok()?)))
+        .collect()
+}
+
+#[test]
+fn no_secret_is_in_the_log_the_file_the_environment_or_the_arguments_whatever_fails() {
+    // It knows other keys, so ours are refused.
+    let belvo = crate::vocabulary::belvo();
+    let place = Place::new()
+        .with_tls()
+        .with_authorization()
+        .fetching_from(&belvo)
+        .on_a_bad_disk()
+        .logging_everything();
+    for (file, secret) in [
+        ("id", API_ID),
+        ("password", API_PASSWORD),
+        ("authorization", VALUE),
+    ] {
+        place.secret(file, secret);
+    }
+    let gateway = place.start();
+    let sender = gateway.sender().authorization(VALUE);
+    let status = |sender: &Sender| {
+        sender
+            .send(webhook().as_bytes())
+            .map(|reply| reply.status)
+            .ok()
+    };
+    assert_eq!(status(&sender), Some(200));
+    for wrong in [
+        &VALUE[..VALUE.len() - 1],
+        &format!("{VALUE}x"),
+        &format!("{VALUE}, {VALUE}"),
+        "Basic x",
+    ] {
+        assert_eq!(
+            status(&gateway.sender().authorization(wrong)),
+            Some(401),
+            "{wrong}"
+        );
+    }
+    for request in requests::refused() {
+        let head = format!("\r\nAuthorization: {VALUE}\r\n");
+        let bytes = text(&request.bytes).replacen("\r\n", &head, 1).into_bytes();
+        let mut connection = sender.connect().expect("a connection");
+        drop(connection.write(&bytes[..bytes.len().min(40 * 1024)]));
+    }
+    assert_eq!(sender.send(b"{\"cut\":").expect("an answer").status, 400);
+    begins(gateway.address, b"no TLS at all\r\n\r\n");
+    place.break_disk("fail-sync");
+    assert_eq!(status(&sender), Some(503));
+    place.mend_disk("fail-sync");
+    place.break_disk("fail-clock");
+    assert_ne!(
+        status(&sender),
+        Some(503),
+        "a panic, or a 200 when the end of a connection had it"
+    );
+    place.until(
+        "SELECT count(*) FROM attention WHERE kind = 'api-keys-refused'",
+        1,
+    );
+    place.until(
+        "SELECT count(*) FROM attention WHERE kind = 'authorization-mismatch'",
+        1,
+    );
+    let (needles, seen) = (needles(&place), seen(&place, &gateway));
+    let is_in = |needle: &str, bytes: &[u8]| {
+        let mut windows = bytes.windows(needle.len());
+        windows.any(|window| window == needle.as_bytes())
+    };
+    // What is not secret is found: the search would find the rest.
+    for known in [LINK, "api-keys-refused", "LD_PRELOAD", "serve\0--config"] {
+        assert!(seen.iter().any(|(_, bytes)| is_in(known, bytes)), "{known}");
+    }
+    for (file, bytes) in seen {
+        for needle in &needles {
+            assert!(!is_in(needle, &bytes), "{needle} is in {file}");
+        }
+    }
+}

@@ -40,6 +40,7 @@ pub(crate) struct Place {
     certificates: Option<Certificates>,
     tables: Tables,
     environment: Vec<(String, String)>,
+    level: &'static str,
     network: Option<&'static str>,
 }
 
@@ -68,6 +69,7 @@ impl Place {
             certificates: None,
             tables,
             environment: Vec::new(),
+            level: "debug",
             network: None,
         }
     }
@@ -155,6 +157,14 @@ impl Place {
     pub(crate) fn with_environment(mut self, name: &str, value: impl Into<String>) -> Self {
         self.environment.push((name.to_owned(), value.into()));
         self
+    }
+
+    /// Logging everything that can be logged.
+    pub(crate) fn logging_everything(self) -> Self {
+        Self {
+            level: "trace",
+            ..self
+        }
     }
 
     /// On a disk that can be made slow or bad: see `faults.c`.
@@ -408,7 +418,7 @@ impl<'a> Gateway<'a> {
             .command("serve")
             .arg("--config")
             .arg(place.configured())
-            .args(["--log", "debug"])
+            .args(["--log", place.level])
             .env("NOTIFY_SOCKET", &path)
             .stdout(Stdio::null())
             .stderr(log)
