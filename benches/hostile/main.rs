@@ -2,7 +2,7 @@
 //! offender is left alone, never because a figure is poor.
 //!
 //! ```sh
-//! cargo bench --locked --bench hostile                     # everything, in under six minutes
+//! cargo bench --locked --bench hostile                     # everything, in under ten minutes
 //! cargo bench --locked --bench hostile -- --seconds 10     # the same, shorter
 //! cargo bench --locked --bench hostile -- --only flood     # flood, offenders or authorization
 //! ```
@@ -75,7 +75,7 @@ fn flood(arguments: &Arguments, time: Duration) -> anyhow::Result<()> {
             (strangers > 0).then(|| offenders::flood(subject.address, strangers, FLOOD_RATE, time));
         let answered = belvo::send(subject.address, webhooks, time)?;
         let turned_away = flood.map_or(Ok(0), |flood| flood.join().expect("a flood"))?;
-        let used = subject.used()? - before;
+        let used = subject.used_in_the_end()? - before;
         // What a webhook writes of its own is in docs/performance.md; here only what refusals write counts.
         let written = if webhooks == 0 {
             format!("{}", used.written_bytes / 1024)

@@ -90,9 +90,14 @@ impl Subject {
         })
     }
 
-    /// What it has used once everything is written down.
-    pub(crate) fn used(&self) -> anyhow::Result<Used> {
+    /// What it has used once everything that was said is written down.
+    pub(crate) fn used_in_the_end(&self) -> anyhow::Result<Used> {
         thread::sleep(SETTLED);
+        self.used()
+    }
+
+    /// What it has used so far.
+    pub(crate) fn used(&self) -> anyhow::Result<Used> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()))?;
         // The name stands in parentheses and may contain anything; the 14th and 15th field are the times.
         let (_, fields) = stat.rsplit_once(')').context("/proc/PID/stat")?;
