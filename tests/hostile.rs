@@ -546,3 +546,21 @@ fn no_secret_is_in_the_log_the_file_the_environment_or_the_arguments_whatever_fa
         }
     }
 }
+
+#[test]
+fn a_connection_brings_ten_thousand_requests_and_the_last_answer_says_so() {
+    let place = Place::new();
+    let gateway = place.start();
+    let stream = TcpStream::connect(gateway.address).expect("a connection");
+    let mut writing = stream.try_clone().expect("the same connection");
+    let look = format!("GET {PATH} HTTP/1.1\r\nHost: x\r\n\r\n");
+    let said = thread::scope(|scope| {
+        // The last of them may find the connection closed.
+        scope.spawn(move || (0..10_100).all(|_| writing.write_all(look.as_bytes()).is_ok()));
+        text(&rest(stream)).to_lowercase()
+    });
+    assert_eq!(said.matches("http/1.1 200 ").count(), 10_000);
+    let (_, last) = said.rsplit_once("http/1.1 ").expect("an answer");
+    assert_eq!(said.matches("connection: close").count(), 1);
+    assert!(last.contains("connection: close"), "{last}");
+}
