@@ -1,6 +1,7 @@
 //! Writes down what the intake says: log lines, the ring of refusals, counters and problems. It runs beside the drain, so
 //! that neither a stuck log nor a slow disk holds up an answer, and it writes at most once in a few seconds, so that a
-//! flood of refusals wears no flash card and fills no log. A stranger never causes a log line of its own.
+//! flood of refusals wears no flash card and fills no log: a few lines a minute about single requests, none of them about a
+//! stranger's, and one that sums up the rest.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -10,7 +11,8 @@ use tracing::{debug, info, warn};
 
 use crate::database::WriteError;
 use crate::limits::{
-    NOTICES_FAILED_WAIT, NOTICES_WAIT, REFUSAL_LINES_MAX, REFUSALS_PER_WRITE_MAX, STRANGERS_WAIT,
+    NOTICES_FAILED_WAIT, NOTICES_WAIT, REFUSAL_LINES_MAX, REFUSALS_PER_WRITE_MAX,
+    REFUSALS_SUMMED_EVERY, STRANGERS_WAIT,
 };
 use crate::notices::{Batch, Notice, Notices, Reason, Refused};
 use crate::store::Store;
@@ -25,8 +27,19 @@ struct Unwritten {
     refusals: BTreeMap<(String, Reason, Option<u16>), Refusal>,
     problems: BTreeMap<(&'static str, String), Problem>,
     counters: BTreeMap<Reason, u64>,
-    /// Log lines about refusals since the last write.
-    lines: usize,
+    /// Something was refused that a log may have a line for.
+    is_worth_a_line: bool,
+}
+
+/// Log lines about refusals.
+#[derive(Debug, Default)]
+struct Lines {
+    /// When the next sum is due, once there is something to sum up.
+    sum_at: Option<Instant>,
+    /// Single requests that got a line since the last sum.
+    logged: usize,
+    /// All others.
+    summed: BTreeMap<Reason, u64>,
 }
 
 /// Writes notices down until told to stop, and what is left then.
@@ -34,15 +47,19 @@ struct Unwritten {
 /// # Errors
 /// When the writer has ended before the stop.
 pub async fn run(notices: Notices, store: Store, mut stop: Stop) -> Result<(), WriteError> {
-    let mut unwritten = Unwritten::default();
+    let (mut unwritten, mut lines) = (Unwritten::default(), Lines::default());
     let mut not_before = Instant::now();
     loop {
         let stopping = tokio::select! {
             () = stop.told() => true,
             () = notices.wait() => false,
             () = sleep_until(not_before), if unwritten.is_worth_a_write() => false,
+            () = sleep_until(lines.sum_at.unwrap_or(not_before)), if lines.sum_at.is_some() => false,
         };
-        unwritten.take(notices.take());
+        unwritten.take(notices.take(), &mut lines);
+        if stopping || lines.sum_at.is_some_and(|at| at <= Instant::now()) {
+            lines.sum_up();
+        }
         if unwritten.is_worth_a_write() && (stopping || not_before <= Instant::now()) {
             not_before = Instant::now() + unwritten.write(&store).await?;
         }
@@ -55,13 +72,6 @@ pub async fn run(notices: Notices, store: Store, mut stop: Stop) -> Result<(), W
 impl Unwritten {
     /// Writes everything down and forgets it; says how long not to write again. What could not be written is kept.
     async fn write(&mut self, store: &Store) -> Result<Duration, WriteError> {
-        if self.lines > REFUSAL_LINES_MAX {
-            let more = self.lines - REFUSAL_LINES_MAX;
-            warn!(
-                more,
-                "more requests were refused; `status` and the table refusals show them"
-            );
-        }
         let counters = self
             .counters
             .iter()
@@ -75,13 +85,12 @@ impl Unwritten {
             Err(WriteError::Ended) => Err(WriteError::Ended),
             Err(error) => {
                 warn!(%error, "refused requests could not be written down; it is tried again");
-                self.lines = 0;
                 Ok(NOTICES_FAILED_WAIT)
             }
             Ok(()) => {
                 // A proxy that nobody has told us of adds its header to every request, and nothing is lost by that.
                 let is_idle = |problem: &Problem| problem.kind == Kind::ProxyInFront;
-                let strangers_only = self.lines == 0 && self.problems.values().all(is_idle);
+                let strangers_only = !self.is_worth_a_line && self.problems.values().all(is_idle);
                 *self = Self::default();
                 Ok(if strangers_only {
                     STRANGERS_WAIT
@@ -96,7 +105,8 @@ impl Unwritten {
         !(self.refusals.is_empty() && self.problems.is_empty() && self.counters.is_empty())
     }
 
-    fn take(&mut self, batch: Batch) {
+    fn take(&mut self, batch: Batch, lines: &mut Lines) {
+        lines.count(&batch.refused);
         for (reason, count) in batch.refused {
             *self.counters.entry(reason).or_default() += count;
         }
@@ -116,7 +126,10 @@ impl Unwritten {
                     answered_us = answered.as_micros() as u64,
                     "webhook kept"
                 ),
-                Notice::Refused(refused) => self.refused(refused),
+                Notice::Refused(refused) => {
+                    lines.log(&refused);
+                    self.refused(refused);
+                }
                 Notice::Trouble { text, next_step } => {
                     let problem = trouble_problem(text, next_step);
                     if !self.problems.contains_key(&key(&problem)) {
@@ -134,12 +147,7 @@ impl Unwritten {
     }
 
     fn refused(&mut self, refused: Refused) {
-        if is_worth_a_line(&refused) {
-            self.lines += 1;
-            if self.lines <= REFUSAL_LINES_MAX {
-                log_refused(&refused);
-            }
-        }
+        self.is_worth_a_line |= is_worth_a_line(&refused);
         let Refused {
             at,
             peer,
@@ -168,6 +176,53 @@ impl Unwritten {
     fn problem(&mut self, problem: Problem) {
         if self.problems.len() < REFUSALS_PER_WRITE_MAX {
             self.problems.insert(key(&problem), problem);
+        }
+    }
+}
+
+impl Lines {
+    /// All that was refused, whether or not there is a notice of it.
+    fn count(&mut self, refused: &BTreeMap<Reason, u64>) {
+        for (reason, count) in refused {
+            *self.summed.entry(*reason).or_default() += count;
+            self.sum_at
+                .get_or_insert_with(|| Instant::now() + REFUSALS_SUMMED_EVERY);
+        }
+    }
+
+    fn log(&mut self, refused: &Refused) {
+        if is_worth_a_line(refused) && self.logged < REFUSAL_LINES_MAX {
+            self.logged += 1;
+            if let Some(count) = self.summed.get_mut(&refused.reason) {
+                *count -= 1;
+            }
+            log_refused(refused);
+        }
+    }
+
+    /// One line about everything that got none.
+    fn sum_up(&mut self) {
+        let Self { summed, .. } = std::mem::take(self);
+        let summed: Vec<_> = summed.into_iter().filter(|(_, count)| *count > 0).collect();
+        let counts: Vec<_> = summed
+            .iter()
+            .map(|(reason, count)| format!("{} {count}", reason.name()))
+            .collect();
+        let counts = counts.join(", ");
+        let costs_nothing = |reason| {
+            matches!(
+                reason,
+                Reason::Source | Reason::Forwarded | Reason::ProxyLine
+            )
+        };
+        match summed.as_slice() {
+            [] => {}
+            all if all.iter().all(|(reason, _)| costs_nothing(*reason)) => {
+                info!("refused since the last such line: {counts}")
+            }
+            _ => warn!(
+                "refused since the last such line, besides what has a line of its own: {counts}; `status` and the table refusals show more"
+            ),
         }
     }
 }

@@ -13,7 +13,7 @@ use toml::de::{DeTable, DeValue};
 
 use crate::intake::hops::{Proxies, Told};
 use crate::intake::source::{AllowList, Source};
-use crate::limits::{EDGE_REQUESTS_MAX, EDGE_WINDOW};
+use crate::limits::{CONNECTIONS_MAX, CONNECTIONS_MAX_RANGE, EDGE_REQUESTS_MAX, EDGE_WINDOW};
 use crate::system::files::{self, ReadError};
 
 /// Belvo sends webhooks from these three addresses, for both environments (docs/belvo.md, Delivery).
@@ -34,6 +34,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "authorization-file",
             "trusted-proxies",
             "proxy",
+            "connections-max",
             "drift-alarm",
         ],
     ),
@@ -146,6 +147,8 @@ pub struct Listen {
     pub proxies: Option<Proxies>,
     /// The file of `Authorization` values, if one is to be asked for.
     pub authorization_file: Option<PathBuf>,
+    /// Connections served at once.
+    pub connections_max: usize,
     /// Whether a few refused connections are looked at, to see whether Belvo sends from a new address.
     pub drift_alarm: bool,
 }
@@ -232,6 +235,7 @@ struct ListenTable {
     authorization_file: Option<PathBuf>,
     trusted_proxies: Option<Vec<String>>,
     proxy: Option<String>,
+    connections_max: Option<usize>,
     drift_alarm: Option<bool>,
 }
 
@@ -428,12 +432,24 @@ impl<'a> Document<'a> {
         let authorization_file = table
             .authorization_file
             .or_else(|| surroundings.credential("webhook-authorization"));
+        let connections_max = table.connections_max.unwrap_or(CONNECTIONS_MAX);
+        if !CONNECTIONS_MAX_RANGE.contains(&connections_max) {
+            return Err(self.wrong(
+                "listen.connections-max",
+                format!(
+                    "{connections_max} is not between {} and {}",
+                    CONNECTIONS_MAX_RANGE.start(),
+                    CONNECTIONS_MAX_RANGE.end()
+                ),
+            ));
+        }
         Ok(Listen {
             addresses,
             path,
             allow,
             proxies,
             authorization_file,
+            connections_max,
             drift_alarm: table.drift_alarm.unwrap_or(true),
         })
     }
@@ -760,6 +776,19 @@ mod tests {
         let local =
             "base-url = \"http://127.0.0.1:9\"\nrequests-per-second = 1000\nburst = 10000\n";
         assert!(with(local).is_ok());
+    }
+
+    #[test]
+    fn connections_are_bounded_and_the_bound_may_be_moved_within_reason() {
+        let with = |rest: &str| read(&LEAST.replace("[tls]", &format!("{rest}[tls]")));
+        let served = |rest| with(rest).map(|settings| settings.listen.connections_max);
+        assert_eq!(served(""), Ok(CONNECTIONS_MAX));
+        assert_eq!(served("connections-max = 16\n"), Ok(16));
+        let error = served("connections-max = 15\n").expect_err("too few");
+        assert!(
+            error.contains("c.toml:5: listen.connections-max: 15 is not between 16 and 3072"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -254,7 +254,13 @@ async fn serve(serving: Serving<'_>) -> Result<(), GatewayError> {
         .collect::<io::Result<_>>()?;
     let (stop, stopped) = stop::pair();
     let notices = intake.notices.clone();
-    let mut listening = tokio::spawn(listener::run(listeners, tls, intake, stopped));
+    let mut listening = tokio::spawn(listener::run(
+        listeners,
+        settings.listen.connections_max,
+        tls,
+        intake,
+        stopped,
+    ));
     announce(settings, &addresses, &notices);
     let outcome = tokio::select! {
         _ = terminate.recv() => Ok("SIGTERM"),

@@ -1,13 +1,22 @@
 //! Every bound the gateway has: one constant each, its unit in its name, its reason above it.
 //! Nothing here is configurable; a bound that an installer may move is a configuration key with its default here.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 // The intake.
 
-/// Connections served at once. Belvo needs a handful; 64 kept-alive ones must fit with room to spare, and each may
-/// hold a body of [`BODY_BYTES_MAX`] only while it is being read.
+/// Connections served at once, unless configured otherwise. Belvo needs a handful; 64 kept-alive ones from one address must
+/// fit with as many again that come and go, and each costs some 30 KiB with TLS.
 pub const CONNECTIONS_MAX: usize = 256;
+/// What may be configured: fewer leave no room to tell Belvo from who crowds it out, more do not fit under the unit's
+/// `LimitNOFILE=` of 4,096.
+pub const CONNECTIONS_MAX_RANGE: RangeInclusive<usize> = 16..=3_072;
+/// One source gets one part in so many of them, so that no source can take the seats of another.
+pub const SOURCE_PART: usize = 2;
+/// Requests on one connection; the last answer says that it is the last. Nothing that was agreed on at the beginning of a
+/// connection should hold for ever.
+pub const REQUESTS_PER_CONNECTION_MAX: u32 = 10_000;
 /// From accept to the end of the TLS handshake.
 pub const HANDSHAKE_WAIT: Duration = Duration::from_secs(3);
 /// For one request head, and for the next one on a kept connection.
@@ -29,6 +38,8 @@ pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 pub const HEADERS_MAX: usize = 64;
 /// Seconds named in `Retry-After` with every 503. Belvo's own schedule is not published; this is advice only.
 pub const RETRY_AFTER_SECS: u32 = 30;
+/// For the peer to take an answer, of some hundred bytes.
+pub const TAKE_WAIT: Duration = Duration::from_secs(3);
 /// How long a connection whose request body was not wanted is still read, so that the peer sees the answer and not a reset.
 pub const LINGER_WAIT: Duration = Duration::from_secs(1);
 /// How many bytes of such a body are read and thrown away at most.
@@ -49,8 +60,9 @@ pub const LOOK_SAME_AGAIN: Duration = Duration::from_secs(60);
 pub const LOOKED_AT_KEPT: usize = 8;
 /// Pause of the accept loop when the process is out of descriptors or memory.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Connections the kernel queues before `accept`.
-pub const BACKLOG: u32 = 256;
+/// Connections the kernel queues before `accept`: what a flood of thousands a second brings while this thread waits for its
+/// turn. One that does not fit is tried again by its sender after a second, Belvo's like any other.
+pub const BACKLOG: u32 = 1_024;
 /// From SIGTERM to the end of the last connection that is still being answered.
 pub const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
 
@@ -70,8 +82,8 @@ pub const CERTIFICATE_ENDS_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
 pub const NOTICES_MAX: usize = 512;
 /// At most one write of notices to the file in this time, however many there are (flash wear) ...
 pub const NOTICES_WAIT: Duration = Duration::from_secs(2);
-/// ... and in this time when all of them are about strangers.
-pub const STRANGERS_WAIT: Duration = Duration::from_secs(10);
+/// ... and in this time when all of them are about strangers: each writes eight pages at worst.
+pub const STRANGERS_WAIT: Duration = Duration::from_secs(20);
 /// Until the next try when they could not be written.
 pub const NOTICES_FAILED_WAIT: Duration = Duration::from_secs(10);
 /// Rows about refused requests in one such write; the rest is only counted.
@@ -80,8 +92,13 @@ pub const REFUSALS_PER_WRITE_MAX: usize = 64;
 pub const EVIDENCE_BYTES_MAX: usize = 2 * 1024;
 /// Refused requests kept in the file, oldest gone first.
 pub const REFUSALS_KEPT: i64 = 1_000;
-/// Log lines about refused requests in one [`NOTICES_WAIT`]; the rest is summed up in one line.
+/// What was said is looked at this often while there is more: a flood wakes the drain's thread ten times a second, not
+/// thousands of times.
+pub const NOTICES_GATHER: Duration = Duration::from_millis(100);
+/// Log lines about single refused requests in one [`REFUSALS_SUMMED_EVERY`] ...
 pub const REFUSAL_LINES_MAX: usize = 10;
+/// ... and after it one line with the number of all others.
+pub const REFUSALS_SUMMED_EVERY: Duration = Duration::from_secs(60);
 
 // The writer.
 

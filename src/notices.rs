@@ -8,16 +8,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::timeout;
 
-use crate::limits::NOTICES_MAX;
+use crate::limits::{NOTICES_GATHER, NOTICES_MAX};
 use crate::system::clock::UnixMs;
 use crate::webhook::Seq;
+
+/// So many waiting notices are taken at once; there is room for as many again meanwhile.
+const NOTICES_MANY: usize = NOTICES_MAX / 2;
 
 /// Why a request or connection was refused. The names are stable: they stand in `refusals.reason` and in counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Reason {
     /// The source is not allowed.
     Source,
+    /// There were too many connections, and it had owed a whole request for longest.
+    Crowded,
     /// A header that speaks for somebody else, from an address that is no trusted proxy. It counts for nothing: the request
     /// is judged as if it were not there.
     Forwarded,
@@ -54,6 +60,7 @@ impl Reason {
     pub fn name(self) -> &'static str {
         match self {
             Self::Source => "source",
+            Self::Crowded => "crowded",
             Self::Forwarded => "forwarded",
             Self::ProxyLine => "proxy-line",
             Self::Unclear => "unclear",
@@ -172,13 +179,22 @@ impl Notices {
             said.notices.pop_front();
         }
         said.notices.push_back(notice);
+        let is_worth_a_wake = [1, NOTICES_MANY].contains(&said.notices.len());
         drop(said);
-        self.inner.wake.notify_one();
+        if is_worth_a_wake {
+            self.inner.wake.notify_one();
+        }
     }
 
-    /// Waits until something was said that was not taken yet.
+    /// Waits until something was said that was not taken yet, and a moment longer for more, but not until it is too much.
     pub async fn wait(&self) {
-        while self.lock().notices.is_empty() {
+        self.wait_for(1).await;
+        // Either will do.
+        drop(timeout(NOTICES_GATHER, self.wait_for(NOTICES_MANY)).await);
+    }
+
+    async fn wait_for(&self, count: usize) {
+        while self.lock().notices.len() < count {
             self.inner.wake.notified().await;
         }
     }
@@ -227,6 +243,22 @@ mod tests {
         let batch = notices.take();
         assert_eq!(batch.notices.len(), NOTICES_MAX);
         assert_eq!(batch.refused[&Reason::Source], NOTICES_MAX as u64 + 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_is_woken_once_for_what_comes_in_a_moment_and_before_it_is_too_much() {
+        let (notices, begun) = (Notices::default(), tokio::time::Instant::now());
+        for _ in 0..3 {
+            notices.say(refused(Reason::Source));
+        }
+        notices.wait().await;
+        assert_eq!(begun.elapsed(), NOTICES_GATHER);
+        assert_eq!(notices.take().notices.len(), 3);
+        for _ in 0..NOTICES_MANY {
+            notices.say(refused(Reason::Source));
+        }
+        notices.wait().await;
+        assert_eq!(begun.elapsed(), NOTICES_GATHER);
     }
 
     #[tokio::test]

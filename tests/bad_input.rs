@@ -201,25 +201,6 @@ fn what_is_not_http_is_400() {
 }
 
 #[test]
-fn two_lengths_are_refused_and_a_length_beside_chunks_ends_the_connection() {
-    let place = Place::new();
-    let gateway = place.start();
-    let twice = post("Content-Length: 2\r\nContent-Length: 3\r\n", b"{} ");
-    assert!(says(&gateway, &twice).starts_with("HTTP/1.1 400 "));
-    serves_on(&place, &gateway);
-    let head = format!(
-        "POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n"
-    );
-    let smuggled = format!("{head}2\r\n{{}}\r\n0\r\n\r\nGET {PATH} HTTP/1.1\r\nHost: x\r\n\r\n");
-    let answer = says(&gateway, smuggled.as_bytes());
-    assert_eq!(answer.matches("HTTP/1.1 ").count(), 1, "{answer}");
-    assert!(
-        answer.to_lowercase().contains("connection: close"),
-        "{answer}"
-    );
-}
-
-#[test]
 fn a_body_that_comes_too_slowly_is_408_within_five_seconds_and_the_connection_ends() {
     let place = Place::new();
     let gateway = place.start();

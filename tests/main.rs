@@ -9,6 +9,8 @@ mod contract;
 mod crashes;
 mod fetching;
 mod following;
+mod fuzzed;
+mod hostile;
 mod operating;
 mod order;
 mod queries;

@@ -253,6 +253,8 @@ const PURE: &[&str] = &[
     "intake/proxy_line.rs",
     "intake/rules.rs",
     "intake/auth.rs",
+    "intake/head.rs",
+    "intake/seats.rs",
     "drain/plan.rs",
     "drain/work.rs",
     "drain/retry.rs",
@@ -450,4 +452,35 @@ fn a_breach_names_its_file_its_line_and_the_rule() {
              what the intake has to say is a notice"
         ]
     );
+}
+
+#[test]
+fn every_test_that_the_threat_model_names_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let model = std::fs::read_to_string(root.join("docs/security.md")).expect("docs/security.md");
+    let mut code = String::new();
+    let mut places = vec![root.join("src"), root.join("tests")];
+    while let Some(place) = places.pop() {
+        for entry in std::fs::read_dir(place).expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                places.push(path);
+            } else if path.extension().is_some_and(|end| end == "rs") {
+                code += &std::fs::read_to_string(path).expect("a file");
+            }
+        }
+    }
+    // A test's name is the only thing in backticks with so many underlines.
+    let names: Vec<_> = model
+        .split('`')
+        .skip(1)
+        .step_by(2)
+        .filter(|word| word.matches('_').count() > 2)
+        .collect();
+    assert!(names.len() > 40, "{names:?}");
+    let missing: Vec<_> = names
+        .iter()
+        .filter(|name| !code.contains(&format!("fn {name}(")))
+        .collect();
+    assert!(missing.is_empty(), "docs/security.md names {missing:?}");
 }

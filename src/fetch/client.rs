@@ -157,10 +157,11 @@ impl Client {
             .request(request)
             .await
             .map_err(|source| error(Cause::Network(sentence(&source))))?;
-        let (status, retry_after) = (
-            answer.status(),
-            retry_after(answer.headers(), SystemTime::now()),
-        );
+        let status = answer.status();
+        let after = answer.headers().get(RETRY_AFTER);
+        let retry_after = after
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| retry_after(value, SystemTime::now()));
         let body = whole(answer).await.map_err(error)?;
         if status.is_success() {
             return Ok(body);
@@ -236,9 +237,9 @@ async fn whole(answer: Response<Incoming>) -> Result<Vec<u8>, Cause> {
     Ok(bytes)
 }
 
-/// `Retry-After` in seconds or as a date (RFC 9110 section 10.2.3).
-fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+/// The value of `Retry-After`: seconds, or a date (RFC 9110 section 10.2.3).
+pub fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+    let value = value.trim();
     let date = || {
         httpdate::parse_http_date(value)
             .ok()?
@@ -255,10 +256,7 @@ mod tests {
 
     #[test]
     fn retry_after_is_read_as_seconds_and_as_a_date() {
-        let read = |value: &'static str| {
-            let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_static(value))]);
-            retry_after(&headers, UNIX_EPOCH + Duration::from_secs(784_111_777 - 60))
-        };
+        let read = |value| retry_after(value, UNIX_EPOCH + Duration::from_secs(784_111_777 - 60));
         assert_eq!(read("120"), Some(Duration::from_secs(120)));
         assert_eq!(
             read("Sun, 06 Nov 1994 08:49:37 GMT"),

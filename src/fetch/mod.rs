@@ -11,7 +11,7 @@ mod record;
 
 use std::future::Future;
 
-pub use client::{Client, Keys, Roots, SetupError, Target, roots_from};
+pub use client::{Client, Keys, Roots, SetupError, Target, retry_after, roots_from};
 pub use codes::{CODES, Code};
 pub use error::{Cause, Class, Error};
 pub use keys::{Access, KeyFiles};

@@ -52,6 +52,7 @@ impl Reload {
                     authorization_file: _,
                     proxies: _,
                     drift_alarm: _,
+                    connections_max,
                 },
             tls,
             api:
@@ -70,6 +71,10 @@ impl Reload {
             ("state-directory", *state_directory != now.state_directory),
             ("listen.address", *addresses != now.listen.addresses),
             ("listen.path", *path != now.listen.path),
+            (
+                "listen.connections-max",
+                *connections_max != now.listen.connections_max,
+            ),
             ("tls.mode", kind(tls) != kind(&now.tls)),
             // Keys are one API's: they are not sent to another.
             (

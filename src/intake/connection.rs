@@ -1,20 +1,19 @@
-//! One connection from its handshake to its end: TLS, requests one after the other, each with the moment of its first
-//! byte, and an end that lets the peer see the last answer. Knows HTTP framing, not webhooks.
+//! One connection from its handshake to its end: TLS, requests one after the other, and an end that lets the peer see the
+//! last answer. Knows HTTP framing, not webhooks.
 
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
 use std::time::Instant;
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rustls::ServerConfig;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
@@ -22,7 +21,9 @@ use super::Intake;
 use super::hops::Told;
 use super::proxy_line::Whom;
 use super::reply::Afterwards;
+use super::requests::{Requests, State};
 use super::rules::{Caller, Standing};
+use super::seats::{Seated, Shared};
 use super::source::Peer;
 use super::wire;
 use crate::limits::{
@@ -32,12 +33,25 @@ use crate::limits::{
 use crate::notices::Reason;
 use crate::system::stop::Stop;
 
-/// Serves a connection that was accepted at `accepted` until either side ends it or `stop` says so and nothing is being
+/// What stands for a connection among the seats: nothing is ever sent, and when it is dropped the connection ends.
+pub(super) type Held = oneshot::Sender<Infallible>;
+
+/// The seats of this listener.
+pub(super) type Seats = Shared<Held>;
+
+/// A connection's seat, and when it was accepted.
+#[derive(Debug)]
+pub(super) struct Guest {
+    pub(super) accepted: Instant,
+    pub(super) seated: Seated<Held>,
+}
+
+/// Serves a connection until either side ends it or `stop` says so and nothing is being
 /// answered.
 pub(super) async fn serve(
     mut stream: TcpStream,
     (peer, standing): (Peer, Standing),
-    accepted: Instant,
+    guest: Guest,
     tls: Option<Arc<ServerConfig>>,
     intake: Arc<Intake>,
     mut stop: Stop,
@@ -64,13 +78,13 @@ pub(super) async fn serve(
         false => standing == Standing::Stranger,
     };
     if !is_stranger {
-        return shake(stream, before, caller, accepted, tls, intake, stop).await;
+        return shake(stream, before, caller, guest, tls, intake, stop).await;
     }
     intake.turned_away(caller.peer);
     // For others than the named, the listener has asked already.
-    if !caller.is_named || intake.looks_at(&rules, caller.peer, accepted) {
+    if !caller.is_named || intake.looks_at(&rules, caller.peer, guest.accepted) {
         caller.is_refused = true;
-        let look = shake(stream, before, caller, accepted, tls, intake, stop);
+        let look = shake(stream, before, caller, guest, tls, intake, stop);
         // Who has not said anything by now is not Belvo, and nothing was promised.
         drop(timeout(LOOK_WAIT, look).await);
     }
@@ -81,7 +95,7 @@ async fn shake(
     stream: TcpStream,
     before: Vec<u8>,
     caller: Caller,
-    accepted: Instant,
+    guest: Guest,
     tls: Option<Arc<ServerConfig>>,
     intake: Arc<Intake>,
     mut stop: Stop,
@@ -90,7 +104,7 @@ async fn shake(
     let (ours, peer) = (Arc::clone(&intake), caller.peer);
     let failed = match tls {
         None => {
-            talk(stream, caller, accepted, intake, stop).await;
+            talk(stream, caller, guest, intake, stop).await;
             None
         }
         Some(config) => {
@@ -102,7 +116,7 @@ async fn shake(
             };
             match shaken {
                 Ok(Ok(stream)) => {
-                    talk(stream, caller, accepted, intake, stop).await;
+                    talk(stream, caller, guest, intake, stop).await;
                     None
                 }
                 Ok(Err(error)) => Some(error.to_string()),
@@ -117,16 +131,22 @@ async fn shake(
     }
 }
 
-async fn talk<S>(stream: S, caller: Caller, accepted: Instant, intake: Arc<Intake>, mut stop: Stop)
-where
+/// Answers requests until there are no more.
+pub(super) async fn talk<S>(
+    stream: S,
+    caller: Caller,
+    guest: Guest,
+    intake: Arc<Intake>,
+    mut stop: Stop,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let state = Arc::new(State::new(accepted));
+    let state = Arc::new(State::new(guest));
     let (in_service, of_service) = (Arc::clone(&state), Arc::clone(&intake));
     let service = service_fn(move |request| {
         let (state, intake) = (Arc::clone(&in_service), Arc::clone(&of_service));
         Box::pin(async move {
-            let (response, afterwards) = intake.answer(request, caller, state.began()).await;
+            let (response, afterwards) = intake.answer(request, caller, &state).await;
             state.answered(afterwards);
             Ok::<_, Infallible>(response)
         })
@@ -137,10 +157,7 @@ where
         .max_buf_size(HEAD_BYTES_MAX)
         .max_headers(HEADERS_MAX)
         .serve_connection(
-            TokioIo::new(Stamped {
-                stream,
-                state: Arc::clone(&state),
-            }),
+            TokioIo::new(Requests::new(stream, Arc::clone(&state))),
             service,
         );
     let mut stopping = false;
@@ -149,7 +166,7 @@ where
             ended = poll_fn(|context| connection.poll_without_shutdown(context)) => break ended,
             () = stop.told(), if !stopping => {
                 stopping = true;
-                Pin::new(&mut connection).graceful_shutdown();
+                std::pin::Pin::new(&mut connection).graceful_shutdown();
             }
         }
     };
@@ -159,7 +176,8 @@ where
         report(&intake, caller.peer, error, state.is_between_requests());
     }
     let unread = ended.is_err() || state.afterwards() == Afterwards::Unread;
-    end(connection.into_parts().io.into_inner().stream, unread).await;
+    let stream = connection.into_parts().io.into_inner().into_inner();
+    end(stream, unread).await;
 }
 
 /// What hyper refused by itself. A peer that went away or fell silent between two requests is nobody's concern.
@@ -186,107 +204,4 @@ async fn end<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, unread: bool) {
     };
     // However it ends, the connection is over.
     drop(timeout(LINGER_WAIT, linger).await);
-}
-
-/// What one connection remembers between its requests.
-#[derive(Debug)]
-struct State(Mutex<Remembered>);
-
-#[derive(Debug)]
-struct Remembered {
-    /// When the first byte of the current request came; for the first request, when the connection was accepted, since
-    /// Belvo's five seconds run from there.
-    began: Option<Instant>,
-    afterwards: Afterwards,
-}
-
-impl State {
-    fn new(accepted: Instant) -> Self {
-        Self(Mutex::new(Remembered {
-            began: Some(accepted),
-            afterwards: Afterwards::Whole,
-        }))
-    }
-
-    fn with<T>(&self, act: impl FnOnce(&mut Remembered) -> T) -> T {
-        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-
-    fn began(&self) -> Instant {
-        self.with(|state| *state.began.get_or_insert_with(Instant::now))
-    }
-
-    fn bytes_came(&self) {
-        self.with(|state| {
-            state.began.get_or_insert_with(Instant::now);
-        });
-    }
-
-    fn is_between_requests(&self) -> bool {
-        self.with(|state| state.began.is_none())
-    }
-
-    fn answered(&self, afterwards: Afterwards) {
-        self.with(|state| {
-            *state = Remembered {
-                began: None,
-                afterwards,
-            }
-        });
-    }
-
-    fn afterwards(&self) -> Afterwards {
-        self.with(|state| state.afterwards)
-    }
-}
-
-/// A stream that notes when the first byte of a request comes.
-struct Stamped<S> {
-    stream: S,
-    state: Arc<State>,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Stamped<S> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
-        if buffer.filled().len() > before {
-            self.state.bytes_came();
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Stamped<S> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, bytes)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
-    }
 }

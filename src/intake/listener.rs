@@ -1,5 +1,5 @@
-//! The accept loop: a permit before `accept`, the source before anything else, deadlines on every connection, and a stop
-//! that waits for what is being answered. Knows connections, not webhooks.
+//! The accept loop: the source before anything else, a seat for everybody who may speak, and a stop that waits for what is
+//! being answered. Knows connections, not webhooks.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,15 +8,18 @@ use std::time::Instant;
 
 use rustls::ServerConfig;
 use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::rules::Standing;
+use super::Intake;
+use super::connection::{self, Guest, Seats};
+use super::rules::{Caller, Standing};
+use super::seats::Gone;
 use super::source::Peer;
-use super::{Intake, connection};
-use crate::limits::{ACCEPT_PAUSE, BACKLOG, CONNECTIONS_MAX, SHUTDOWN_WAIT};
+use crate::limits::{ACCEPT_PAUSE, BACKLOG, SHUTDOWN_WAIT, SOURCE_PART};
 use crate::notices::{Notice, Reason};
 use crate::system::stop::Stop;
 
@@ -48,24 +51,27 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
     listen().map_err(|source| BindError { address, source })
 }
 
-/// Accepts connections on all of `listeners` until `stop` says so, then waits for those that are being answered.
+/// Accepts connections on all of `listeners`, so many at once, until `stop` says so, then waits for those that are being answered.
 ///
 /// # Errors
 /// When a listener is broken for good.
 pub async fn run(
     listeners: Vec<TcpListener>,
+    connections_max: usize,
     tls: Option<Arc<ServerConfig>>,
     intake: Arc<Intake>,
     stop: Stop,
 ) -> io::Result<()> {
-    let permits = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let seats = Seats::new(connections_max);
     let mut loops = JoinSet::new();
     for listener in listeners {
         let door = Door {
             listener,
             tls: tls.clone(),
             intake: Arc::clone(&intake),
-            permits: Arc::clone(&permits),
+            seats: seats.clone(),
+            source_max: connections_max.div_ceil(SOURCE_PART),
+            connections_max,
             stop: stop.clone(),
         };
         loops.spawn(door.run());
@@ -76,12 +82,28 @@ pub async fn run(
     Ok(())
 }
 
+/// Serves one connection over any stream, without TLS, as a listener serves its own: for fuzzing, which needs no sockets.
+#[doc(hidden)]
+pub async fn serve_over<S>(stream: S, peer: Peer, intake: Arc<Intake>, stop: Stop)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (held, _sent_away) = oneshot::channel();
+    let (seats, accepted) = (Seats::new(1), Instant::now());
+    if let Some((seated, _)) = seats.take(peer.address(), 1, accepted, held) {
+        let guest = Guest { accepted, seated };
+        connection::talk(stream, Caller::at(peer), guest, intake, stop).await;
+    }
+}
+
 /// One listener and what its connections need.
 struct Door {
     listener: TcpListener,
     tls: Option<Arc<ServerConfig>>,
     intake: Arc<Intake>,
-    permits: Arc<Semaphore>,
+    seats: Seats,
+    connections_max: usize,
+    source_max: usize,
     stop: Stop,
 }
 
@@ -93,8 +115,8 @@ impl Door {
             tokio::select! {
                 () = stop.told() => break,
                 Some(ended) = connections.join_next() => self.ended(ended),
-                accepted = self.accept() => match accepted {
-                    Ok((stream, address, permit)) => self.opened(&mut connections, stream, address, permit),
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, address)) => self.opened(&mut connections, stream, address),
                     Err(error) => self.troubled(error).await?,
                 },
             }
@@ -106,25 +128,9 @@ impl Door {
         Ok(())
     }
 
-    /// The permit comes first: a full house leaves connections in the kernel's queue instead of piling up tasks.
-    async fn accept(&self) -> io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-        let permit = Arc::clone(&self.permits)
-            .acquire_owned()
-            .await
-            .map_err(io::Error::other)?;
-        let (stream, address) = self.listener.accept().await?;
-        Ok((stream, address, permit))
-    }
-
     /// A stranger is turned away before a byte is read: before TLS, before a task of its own; but for the few who are
     /// looked at for the drift alarm.
-    fn opened(
-        &self,
-        connections: &mut JoinSet<()>,
-        stream: TcpStream,
-        address: SocketAddr,
-        permit: OwnedSemaphorePermit,
-    ) {
+    fn opened(&self, connections: &mut JoinSet<()>, stream: TcpStream, address: SocketAddr) {
         let (accepted, peer) = (Instant::now(), Peer::of(address));
         let rules = self.intake.rules();
         let standing = rules.standing(peer);
@@ -133,20 +139,49 @@ impl Door {
             self.intake.turned_away(peer);
             return;
         }
+        let (held, sent_away) = oneshot::channel();
+        // A trusted proxy stands for many sources, and may be the only one there is.
+        let share = match standing {
+            Standing::Proxy(_) => self.connections_max,
+            Standing::Allowed | Standing::Stranger => self.source_max,
+        };
+        let Some((seated, gone)) = self.seats.take(peer.address(), share, accepted, held) else {
+            drop(stream);
+            return self.crowded(peer, "all who could make room are being answered");
+        };
+        if let Some(gone) = gone {
+            self.sent_away(gone);
+        }
         // Answers are small and wait for nothing; without this option the kernel may hold one back. Without it, it still arrives.
         drop(stream.set_nodelay(true));
         let serve = connection::serve(
             stream,
             (peer, standing),
-            accepted,
+            Guest { accepted, seated },
             self.tls.clone(),
             Arc::clone(&self.intake),
             self.stop.clone(),
         );
         connections.spawn(async move {
-            serve.await;
-            drop(permit);
+            tokio::select! {
+                () = serve => {}
+                // Nothing is ever sent: this is the end of the seat.
+                _ = sent_away => {}
+            }
         });
+    }
+
+    /// Its connection ends when this is dropped.
+    fn sent_away(&self, gone: Gone<connection::Held>) {
+        self.crowded(
+            Peer::from(gone.source),
+            "it was closed for a newcomer: it owed a whole request for longest",
+        );
+    }
+
+    fn crowded(&self, peer: Peer, why: &str) {
+        self.intake
+            .refused(peer, Reason::Crowded, None, Some(why.to_owned()), None);
     }
 
     fn ended(&self, ended: Result<(), tokio::task::JoinError>) {
@@ -181,6 +216,9 @@ impl Door {
                     text: format!("connections cannot be accepted: {error}"),
                     next_step: "if it goes on, raise LimitNOFILE= or MemoryMax= of the unit, or look for what else fills the box",
                 });
+                if let Some(gone) = self.seats.make_room() {
+                    self.sent_away(gone);
+                }
                 sleep(ACCEPT_PAUSE).await;
                 Ok(())
             }

@@ -4,18 +4,22 @@
 //!
 //! 1. A 200 to a webhook is sent only after the commit that holds its bytes was synced: `Reply::kept` takes the proof.
 //! 2. The body of a refused peer is never read.
-//! 3. The order is source (in `listener`), path and method, authorization, declared length, body under limit and
+//! 3. The order is source (in `listener` by address, in `connection` by PROXY line, here by header and once more by the
+//!    rules of the moment), the head's form, path and method, authorization, declared length, body under limit and
 //!    deadline, append.
 //! 4. The answer goes out within [`ANSWER_WAIT`] of the request's first byte, or it is a 503 (408 for a slow body).
 
 pub mod auth;
 mod connection;
+pub mod head;
 pub mod hops;
 pub mod listener;
 mod looks;
 pub mod proxy_line;
 mod reply;
+mod requests;
 pub mod rules;
+pub mod seats;
 pub mod source;
 pub mod tls;
 mod wire;
@@ -43,6 +47,7 @@ use auth::Verdict;
 use hops::{FORWARDED_HEADERS, Unclear};
 use looks::Looks;
 use reply::{Afterwards, Drift, Refusal, Reply};
+use requests::State;
 use rules::{Caller, Judged, Rules, Standing};
 use source::Peer;
 
@@ -86,19 +91,19 @@ impl Intake {
         *self.rules.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(rules);
     }
 
-    /// Answers one request whose first byte came at `began`. Cannot fail: every error is an answer.
+    /// Answers one request of the connection that `state` is about. Cannot fail: every error is an answer.
     async fn answer(
         &self,
         request: Request<Incoming>,
         caller: Caller,
-        began: Instant,
+        state: &State,
     ) -> (Response<Full<Bytes>>, Afterwards) {
         // Without a length there is no body (RFC 9112 section 6.3). Should the sender mean otherwise, what follows must
         // not be taken for its next request: this answer is the last on its connection.
-        let delimited = is_delimited(&request);
+        let may_go_on = is_delimited(&request) && !state.is_last();
         let rules = self.rules();
         let (peer, outcome) = match self.judge(&rules, caller, request.headers()) {
-            Ok(peer) => (peer, self.take(request, &rules, peer, began).await),
+            Ok(peer) => (peer, self.take(request, &rules, peer, state).await),
             Err((peer, refusal)) => (peer, Err(refusal)),
         };
         let reply = outcome.unwrap_or_else(|refusal| {
@@ -108,7 +113,7 @@ impl Intake {
             }
             reply
         });
-        if delimited { reply } else { reply.closing() }.into_parts()
+        if may_go_on { reply } else { reply.closing() }.into_parts()
     }
 
     /// Whom the request is from, when that is somebody who may speak.
@@ -152,8 +157,10 @@ impl Intake {
         request: Request<Incoming>,
         rules: &Rules,
         peer: Peer,
-        began: Instant,
+        state: &State,
     ) -> Result<Reply, Refusal> {
+        let began = state.began();
+        state.head().map_err(Refusal::Ambiguous)?;
         if request.uri().path() != self.path {
             return Err(Refusal::NotFound);
         }
@@ -168,6 +175,7 @@ impl Intake {
         let bytes = read(body, began).await?;
         let body = Body::parse(bytes)
             .map_err(|(malformed, bytes)| Refusal::Malformed(malformed, bytes))?;
+        state.has_brought();
         self.keep(body, room, peer, began).await
     }
 
@@ -339,8 +347,7 @@ fn unavailable(error: &WriteError) -> String {
     format!("the delivery could not be made durable: {error}")
 }
 
-/// Whether it is plain where the request ends: by a length, which Belvo sends. hyper takes a body in chunks even when a
-/// length stands beside it, and does not tell; then two readers may see two ends (RFC 9112 section 6.1).
+/// Whether it is plain where the request ends: by a length, which Belvo sends.
 fn is_delimited(request: &Request<Incoming>) -> bool {
     let headers = request.headers();
     request.method() != Method::POST

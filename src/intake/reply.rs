@@ -7,6 +7,7 @@ use hyper::header::{ALLOW, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::{Response, StatusCode};
 
 use super::auth::Verdict;
+use super::head::Fault;
 use super::hops::Unclear;
 use crate::journal::Appended;
 use crate::limits::RETRY_AFTER_SECS;
@@ -16,6 +17,8 @@ use crate::webhook::{Malformed, request_id_in};
 /// Why a request is not answered 200.
 #[derive(Debug)]
 pub(super) enum Refusal {
+    /// Two readers could take it for two things.
+    Ambiguous(Fault),
     /// The source is not allowed.
     Stranger,
     /// The same, and the request carried our `Authorization` value: with what is worth knowing about that.
@@ -53,7 +56,7 @@ impl Refusal {
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
-            Self::Broken(_) | Self::Malformed(..) => StatusCode::BAD_REQUEST,
+            Self::Ambiguous(_) | Self::Broken(_) | Self::Malformed(..) => StatusCode::BAD_REQUEST,
             Self::Crowded | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
@@ -69,7 +72,7 @@ impl Refusal {
             Self::Unauthorized(_) => Reason::Authorization,
             Self::TooLarge => Reason::TooLarge,
             Self::Slow => Reason::Slow,
-            Self::Broken(_) => Reason::Head,
+            Self::Ambiguous(_) | Self::Broken(_) => Reason::Head,
             Self::Malformed(..) => Reason::UnreadableBody,
             Self::Crowded | Self::Unavailable(_) => Reason::Unavailable,
         }
@@ -82,6 +85,7 @@ impl Refusal {
 
     pub(super) fn detail(&self) -> Option<String> {
         match self {
+            Self::Ambiguous(fault) => Some(fault.to_string()),
             Self::Drift(Drift::Source(text) | Drift::Proxy(text)) => Some(text.clone()),
             Self::Unclear(unclear) => Some(unclear.to_string()),
             Self::Unauthorized(Verdict::Missing) => Some("the header is missing".to_owned()),

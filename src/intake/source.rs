@@ -37,6 +37,12 @@ impl Peer {
     }
 }
 
+impl From<IpAddr> for Peer {
+    fn from(address: IpAddr) -> Self {
+        Self(address.to_canonical())
+    }
+}
+
 /// The sources that may speak.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AllowList(Vec<Source>);

@@ -5,7 +5,9 @@
  *   FAULTS_DIR=DIR           while DIR/fail-sync exists, syncs fail with EIO; while DIR/fail-write exists, writes to
  *                            files fail with ENOSPC; while DIR/full exists, those fail that would make a file longer
  *                            (but SQLite's shared memory); while DIR/hold-sync exists, syncs do not return; while
- *                            DIR/clock-not-set exists, the wall clock shows a few minutes after 1970 began
+ *                            DIR/clock-not-set exists, the wall clock shows a few minutes after 1970 began;
+ *                            DIR/fail-clock makes the time of day fail once on the main thread, and is gone then: Rust
+ *                            answers that with a panic
  *   FAULTS_LOG=FILE          one line an event: nanoseconds, what, file or "socket", bytes or result
  *   FAULTS_COUNT=FILE        after each sync, the number of syncs so far as eight bytes at offset 0, and of bytes written
  *                            to files at offset 8
@@ -61,6 +63,13 @@ static int asked(const char *what) {
 int clock_gettime(clockid_t clock, struct timespec *now) {
     static int (*real)(clockid_t, struct timespec *);
     if (!real) real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+    if (clock == CLOCK_REALTIME && syscall(SYS_gettid) == getpid() && asked("fail-clock")) {
+        char path[4096];
+        snprintf(path, sizeof path, "%s/fail-clock", directory);
+        unlink(path);
+        errno = EINVAL;
+        return -1;
+    }
     int result = real(clock, now);
     if (result == 0 && clock == CLOCK_REALTIME && asked("clock-not-set")) now->tv_sec %= 1000;
     return result;

@@ -40,6 +40,7 @@ pub(crate) struct Place {
     certificates: Option<Certificates>,
     tables: Tables,
     environment: Vec<(String, String)>,
+    level: &'static str,
     network: Option<&'static str>,
 }
 
@@ -68,6 +69,7 @@ impl Place {
             certificates: None,
             tables,
             environment: Vec::new(),
+            level: "debug",
             network: None,
         }
     }
@@ -176,6 +178,14 @@ impl Place {
     pub(crate) fn with_environment(mut self, name: &str, value: impl Into<String>) -> Self {
         self.environment.push((name.to_owned(), value.into()));
         self
+    }
+
+    /// Logging everything that can be logged.
+    pub(crate) fn logging_everything(self) -> Self {
+        Self {
+            level: "trace",
+            ..self
+        }
     }
 
     /// On a disk that can be made slow or bad: see `faults.c`.
@@ -438,7 +448,7 @@ impl<'a> Gateway<'a> {
             .command("serve")
             .arg("--config")
             .arg(place.configured())
-            .args(["--log", "debug"])
+            .args(["--log", place.level])
             .env("NOTIFY_SOCKET", &path)
             .stdout(Stdio::null())
             .stderr(log)
@@ -566,6 +576,16 @@ impl<'a> Gateway<'a> {
             .expect("a peak");
         let kib = peak.trim().trim_end_matches(" kB").parse();
         kib.expect("a number")
+    }
+
+    /// The CPU time it has used so far.
+    pub(crate) fn cpu(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.id())).expect("a process");
+        // The name stands in parentheses; the 14th and 15th field are user and system time, in hundredths of a second.
+        let (_, fields) = stat.rsplit_once(')').expect("a name");
+        let ticks = fields.split_whitespace().skip(11).take(2);
+        let ticks: u64 = ticks.map(|text| text.parse().unwrap_or(0)).sum();
+        Duration::from_millis(10 * ticks)
     }
 
     /// Kill -9.
