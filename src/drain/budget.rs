@@ -1,18 +1,29 @@
-//! The request budget: one token bucket for the whole process, so that Belvo is never hammered. Knows no requests.
+//! The request budget: one token bucket for the whole process, and how many requests are under way at once, so that Belvo
+//! is never hammered. Knows no requests.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 use tokio::time::Instant;
+
+use crate::limits::FETCHES_AT_ONCE;
 
 /// A token bucket that is waited on.
 #[derive(Debug)]
 pub struct Budget {
     bucket: Mutex<Bucket>,
+    under_way: Semaphore,
     resumed: Notify,
     changed: Notify,
 }
+
+/// One request: it may go out, and is over when this is dropped.
+#[derive(Debug)]
+#[must_use = "the request is over when this is dropped"]
+pub struct Turn<'a>(
+    #[expect(dead_code, reason = "held for as long as the request")] Option<SemaphorePermit<'a>>,
+);
 
 #[derive(Debug)]
 struct Bucket {
@@ -36,6 +47,7 @@ impl Budget {
                 filled: now,
                 paused_until: now,
             }),
+            under_way: Semaphore::new(FETCHES_AT_ONCE),
             resumed: Notify::new(),
             changed: Notify::new(),
         }
@@ -51,9 +63,11 @@ impl Budget {
         self.changed.notify_waiters();
     }
 
-    /// Waits for the end of a pause and for a token, and takes it. Whoever waits has its token reserved, so waiters are
-    /// served in order.
-    pub async fn take(&self) {
+    /// Waits until another request may be under way, for a token and for the end of a pause. Whoever waits has its token
+    /// reserved, so waiters are served in order.
+    pub async fn take(&self) -> Turn<'_> {
+        // It is never closed.
+        let turn = Turn(self.under_way.acquire().await.ok());
         loop {
             let changed = self.changed.notified();
             let wait = self.reserve(Instant::now());
@@ -66,7 +80,7 @@ impl Budget {
             let resumed = self.resumed.notified();
             let until = self.paused_until();
             if until <= Instant::now() {
-                return;
+                return turn;
             }
             tokio::select! {
                 () = resumed => {}
@@ -123,7 +137,7 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(10)).await;
         let began = Instant::now();
         for _ in 0..24 {
-            budget.take().await;
+            drop(budget.take().await);
         }
         assert_eq!(began.elapsed().as_millis().div_ceil(100), 20);
     }
@@ -134,7 +148,7 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(3600)).await;
         let began = Instant::now();
         for _ in 0..4 {
-            budget.take().await;
+            drop(budget.take().await);
         }
         assert!(began.elapsed() >= Duration::from_millis(499));
     }
@@ -144,11 +158,11 @@ mod tests {
         let budget = Budget::new(1_000.0, 3);
         budget.pause(Duration::from_secs(900));
         let began = Instant::now();
-        budget.take().await;
+        drop(budget.take().await);
         assert_eq!(began.elapsed(), Duration::from_secs(900));
         budget.pause(Duration::from_secs(900));
         budget.resume();
-        budget.take().await;
+        drop(budget.take().await);
         assert!(began.elapsed() < Duration::from_secs(901));
     }
 
@@ -156,11 +170,23 @@ mod tests {
     async fn another_rate_holds_for_those_who_wait_already() {
         let budget = Budget::new(0.01, 1);
         let began = Instant::now();
-        tokio::join!(budget.take(), budget.take(), async {
+        drop(tokio::join!(budget.take(), budget.take(), async {
             tokio::time::sleep(Duration::from_secs(10)).await;
             budget.change(10.0, 1);
-        });
+        }));
         assert_eq!(began.elapsed().as_millis().div_ceil(10), 1_019);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_third_request_waits_until_one_of_two_is_over() {
+        let budget = Budget::new(100.0, 20);
+        let (first, second) = (budget.take().await, budget.take().await);
+        let third = tokio::time::timeout(Duration::from_secs(60), budget.take());
+        assert!(third.await.is_err());
+        drop(first);
+        let third = tokio::time::timeout(Duration::from_secs(1), budget.take());
+        assert!(third.await.is_ok());
+        drop(second);
     }
 
     #[tokio::test(start_paused = true)]
@@ -170,14 +196,14 @@ mod tests {
         budget.change(0.1, 50);
         let began = Instant::now();
         for _ in 0..3 {
-            budget.take().await;
+            drop(budget.take().await);
         }
         assert_eq!(began.elapsed().as_secs(), 10);
         tokio::time::sleep(Duration::from_secs(600)).await;
         budget.change(0.1, 1);
         let began = Instant::now();
         for _ in 0..2 {
-            budget.take().await;
+            drop(budget.take().await);
         }
         assert_eq!(began.elapsed().as_secs(), 10);
     }

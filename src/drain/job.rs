@@ -142,7 +142,7 @@ impl<A: Api> Job<A> {
     async fn link_record(&self) -> Result<(Object, LinkRecord), Failed> {
         let link_id = &self.work.key.link_id;
         let path = LINKS.path_in(None, link_id);
-        self.budget.take().await;
+        let _turn = self.budget.take().await;
         match fetch::object(&*self.api, &path).await {
             Ok(object) => {
                 let record = LinkRecord::read(&object.body);
@@ -276,7 +276,7 @@ impl<A: Api> Job<A> {
     }
 
     async fn one_object(&self, path: &str) -> Result<Option<Object>, Failed> {
-        self.budget.take().await;
+        let _turn = self.budget.take().await;
         match fetch::object(&*self.api, path).await {
             Ok(object) => self.named(object, &self.work.key.object_id, path).map(Some),
             Err(error) if error.is_not_found() => Ok(None),

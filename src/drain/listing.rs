@@ -131,8 +131,10 @@ impl<'a, A: Api> Listing<'a, A> {
     async fn round(&mut self, round: &mut Round) -> Result<Vec<Record>, Failed> {
         let mut held = Vec::new();
         for number in 1..=LISTING_PAGES_MAX {
-            self.job.budget.take().await;
-            let page = match fetch::page(&*self.job.api, &self.list, number, self.page_size).await {
+            let turn = self.job.budget.take().await;
+            let page = fetch::page(&*self.job.api, &self.list, number, self.page_size).await;
+            drop(turn);
+            let page = match page {
                 // The listing shrank below this page while it was read.
                 Err(error) if number > 1 && error.is_not_found() => {
                     round.cut_short = true;

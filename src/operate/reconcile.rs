@@ -145,7 +145,7 @@ async fn links<A: Api>(operator: &Operator<A>, api: &A) -> Result<Links, Error> 
 async fn round<A: Api>(operator: &Operator<A>, api: &A, list: &List) -> Result<Links, Error> {
     let (mut links, mut counts, mut without_id) = (BTreeMap::new(), BTreeSet::new(), 0);
     for number in 1..=LINK_PAGES_MAX {
-        operator.budget.take().await;
+        let _turn = operator.budget.take().await;
         let page = match fetch::page(api, list, number, LINKS.page_size).await {
             // The list shrank below this page while it was read.
             Err(error) if number > 1 && error.is_not_found() => {
