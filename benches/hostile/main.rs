@@ -109,7 +109,7 @@ fn among_offenders(arguments: &Arguments, time: Duration) -> anyhow::Result<()> 
     println!(
         "| --------- | -----------: | -----: | -----: | -------: | -------: | ---------------------------: |"
     );
-    for (name, again) in [("open once", false), ("come again after a second", true)] {
+    for (name, again) in [("open once", false), ("come again within a second", true)] {
         let subject = Subject::start(&arguments.program, "127.0.0.1")?;
         let offenders = offenders::all(subject.address, again, time);
         let answered = belvo::send(subject.address, belvo::RATE, time)?;

@@ -11,7 +11,7 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::oneshot;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, yield_now};
 use tokio::time::{sleep, timeout};
 
 use super::Intake;
@@ -116,7 +116,10 @@ impl Door {
                 () = stop.told() => break,
                 Some(ended) = connections.join_next() => self.ended(ended),
                 accepted = self.listener.accept() => match accepted {
-                    Ok((stream, address)) => self.opened(&mut connections, stream, address),
+                    Ok((stream, address)) => if self.opened(&mut connections, stream, address) {
+                        // It gets its turn before the next one comes, who may be the one it has to go for.
+                        yield_now().await;
+                    },
                     Err(error) => self.troubled(error).await?,
                 },
             }
@@ -129,15 +132,20 @@ impl Door {
     }
 
     /// A stranger is turned away before a byte is read: before TLS, before a task of its own; but for the few who are
-    /// looked at for the drift alarm.
-    fn opened(&self, connections: &mut JoinSet<()>, stream: TcpStream, address: SocketAddr) {
+    /// looked at for the drift alarm. Says whether the connection is served.
+    fn opened(
+        &self,
+        connections: &mut JoinSet<()>,
+        stream: TcpStream,
+        address: SocketAddr,
+    ) -> bool {
         let (accepted, peer) = (Instant::now(), Peer::of(address));
         let rules = self.intake.rules();
         let standing = rules.standing(peer);
         if standing == Standing::Stranger && !self.intake.looks_at(&rules, peer, accepted) {
             drop(stream);
             self.intake.turned_away(peer);
-            return;
+            return false;
         }
         let (held, sent_away) = oneshot::channel();
         // A trusted proxy stands for many sources, and may be the only one there is.
@@ -147,7 +155,8 @@ impl Door {
         };
         let Some((seated, gone)) = self.seats.take(peer.address(), share, accepted, held) else {
             drop(stream);
-            return self.crowded(peer, "all who could make room are being answered");
+            self.crowded(peer, "all who could make room are being answered");
+            return false;
         };
         if let Some(gone) = gone {
             self.sent_away(gone);
@@ -169,6 +178,7 @@ impl Door {
                 _ = sent_away => {}
             }
         });
+        true
     }
 
     /// Its connection ends when this is dropped.

@@ -11,6 +11,8 @@ use crate::limits::PROXY_LINE_BYTES_MAX;
 const SIGNATURES: [&[u8]; 2] = [b"PROXY ", b"\r\n\r\n\0\r\nQUIT\n"];
 /// Bytes of a signature that tell it from TLS and HTTP: no method is called PROXY, and neither knows a NUL.
 const TELLING_BYTES: usize = 5;
+/// The longest line of version 1, its end included. `proxy_header` refuses a longer one only while its end has not come.
+const FIRST_BYTES_MAX: usize = 107;
 /// Where version 2 has its command, and the command of a connection that the proxy made for itself.
 const COMMAND_AT: usize = 12;
 const COMMAND_LOCAL: u8 = 0x20;
@@ -46,6 +48,9 @@ pub fn read(bytes: &[u8]) -> Result<Option<(Whom, usize)>, Unclear> {
         Err(_) => return Err(Unclear::BadProxyLine),
     };
     let is_second = bytes.starts_with(SIGNATURES[1]);
+    if !is_second && length > FIRST_BYTES_MAX {
+        return Err(Unclear::BadProxyLine);
+    }
     match line.proxied_address() {
         Some(named) if named.protocol == Protocol::Stream => {
             Ok(Some((Whom::Client(Peer::of(named.source)), length)))
@@ -112,6 +117,27 @@ mod tests {
         assert_eq!(
             read(second),
             Ok(Some((client("3.130.254.46"), second.len())))
+        );
+    }
+
+    #[test]
+    fn a_line_of_version_1_that_is_too_long_is_so_in_one_piece_as_well() {
+        let line = |zeros: usize| {
+            format!(
+                "PROXY TCP4 3.130.254.46 192.0.2.1 {}1 2\r\n",
+                "0".repeat(zeros)
+            )
+        };
+        let longest = FIRST_BYTES_MAX - line(0).len();
+        assert!(matches!(
+            read(line(longest).as_bytes()),
+            Ok(Some((_, FIRST_BYTES_MAX)))
+        ));
+        let long = line(longest + 1);
+        assert_eq!(read(long.as_bytes()), Err(Unclear::BadProxyLine));
+        assert_eq!(
+            read(&long.as_bytes()[..FIRST_BYTES_MAX]),
+            Err(Unclear::BadProxyLine)
         );
     }
 
