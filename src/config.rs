@@ -19,6 +19,9 @@ use crate::system::files::{self, ReadError};
 /// Belvo sends webhooks from these three addresses, for both environments (docs/belvo.md, Delivery).
 const BELVO_SOURCES: [&str; 3] = ["3.130.254.46", "18.220.61.186", "18.223.45.212"];
 
+/// Let's Encrypt.
+const ACME_DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
+
 /// Every table and its keys, as the file may hold them.
 const KEYS: &[(&str, &[&str])] = &[
     (
@@ -38,7 +41,18 @@ const KEYS: &[(&str, &[&str])] = &[
             "drift-alarm",
         ],
     ),
-    ("tls", &["mode", "certificate", "key"]),
+    (
+        "tls",
+        &[
+            "mode",
+            "certificate",
+            "key",
+            "domain",
+            "contact",
+            "directory",
+            "ca-file",
+        ],
+    ),
     (
         "api",
         &[
@@ -163,8 +177,43 @@ pub enum Tls {
         /// Its private key, PEM.
         key: PathBuf,
     },
+    /// With a certificate that the gateway gets by itself.
+    Acme(Acme),
     /// Not at all: on loopback, behind something that does.
     Off,
+}
+
+/// How the gateway gets a certificate (RFC 8555).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acme {
+    /// The name that the certificate is for.
+    pub domain: String,
+    /// Where the authority writes to, `mailto:` first.
+    pub contact: Option<String>,
+    /// The authority's directory.
+    pub directory: Uri,
+    /// Certificates to trust for it in place of the system's.
+    pub ca_file: Option<PathBuf>,
+}
+
+impl Acme {
+    /// Where the account and certificates of this authority are: what one has issued is not another's.
+    pub fn directory(&self, state_directory: &Path) -> PathBuf {
+        state_directory.join("acme").join(self.authority())
+    }
+
+    /// Where the key and the chain are, in one file, so that one rename replaces both.
+    pub fn certificate_file(&self, state_directory: &Path) -> PathBuf {
+        let name = format!("{}.pem", self.domain);
+        self.directory(state_directory).join(name)
+    }
+
+    /// The authority, as a name of a directory on the disk.
+    pub fn authority(&self) -> String {
+        self.directory
+            .authority()
+            .map_or_else(String::new, |name| name.as_str().replace(':', "_"))
+    }
 }
 
 /// How Belvo's API is reached.
@@ -245,6 +294,10 @@ struct TlsTable {
     mode: Option<String>,
     certificate: Option<PathBuf>,
     key: Option<PathBuf>,
+    domain: Option<String>,
+    contact: Option<String>,
+    directory: Option<String>,
+    ca_file: Option<PathBuf>,
 }
 
 #[derive(Default, Deserialize)]
@@ -535,16 +588,65 @@ impl<'a> Document<'a> {
                 )),
                 _ => Ok(Tls::Off),
             },
-            Some("acme") => {
-                Err(self
-                    .wrong("tls.mode", "\"acme\" is not in this version; use \"files\" with certbot or another client"))
-            }
-            Some(other) => Err(self.wrong("tls.mode", format!("{other:?} is not known; write \"files\" or \"off\""))),
+            Some("acme") if cfg!(feature = "acme") => self.acme(table).map(Tls::Acme),
+            Some("acme") => Err(self.wrong(
+                "tls.mode",
+                "\"acme\" was left out when this program was built; use \"files\" with certbot or another client",
+            )),
+            Some(other) => Err(self.wrong(
+                "tls.mode",
+                format!("{other:?} is not known; write \"files\", \"acme\" or \"off\""),
+            )),
             None => Err(self.wrong(
                 "tls.mode",
                 "is missing; write mode = \"files\" with certificate and key, or \"off\" on a loopback address",
             )),
         }
+    }
+
+    fn acme(&self, table: TlsTable) -> Result<Acme, ConfigError> {
+        let domain = table.domain.ok_or_else(|| {
+            self.wrong("tls.domain", "is missing; write the name in the URL that Belvo posts to, for example \"gateway.example.com\"")
+        })?;
+        let is_label = |label: &str| {
+            !label.is_empty()
+                && label
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+        };
+        let is_name =
+            domain.len() <= 253 && domain.contains('.') && domain.split('.').all(is_label);
+        if !is_name || domain.parse::<std::net::IpAddr>().is_ok() {
+            return Err(self.wrong(
+                "tls.domain",
+                format!(
+                    "{domain:?} is no name of a machine; write for example \"gateway.example.com\""
+                ),
+            ));
+        }
+        if let Some(contact) = table
+            .contact
+            .as_ref()
+            .filter(|contact| !contact.contains('@'))
+        {
+            return Err(self.wrong("tls.contact", format!("{contact:?} is no mail address")));
+        }
+        let text = table.directory.unwrap_or_else(|| ACME_DIRECTORY.to_owned());
+        let directory = text
+            .parse::<Uri>()
+            .ok()
+            .filter(|url| url.scheme_str() == Some("https") && url.host().is_some());
+        Ok(Acme {
+            domain: domain.to_ascii_lowercase(),
+            contact: table.contact.map(|contact| format!("mailto:{contact}")),
+            directory: directory.ok_or_else(|| {
+                self.wrong(
+                    "tls.directory",
+                    format!("{text:?} is no https:// address of an ACME directory"),
+                )
+            })?,
+            ca_file: table.ca_file,
+        })
     }
 
     fn api(
@@ -826,8 +928,27 @@ mod tests {
     }
 
     #[test]
-    fn what_a_later_version_brings_says_so() {
-        assert!(error(&LEAST.replace("\"off\"", "\"acme\"")).contains("not in this version"));
+    fn acme_asks_for_a_name_or_says_that_it_was_left_out() {
+        let said = error(&LEAST.replace("\"off\"", "\"acme\""));
+        let expected = match cfg!(feature = "acme") {
+            true => "tls.domain: is missing",
+            false => "was left out when this program was built",
+        };
+        assert!(said.contains(expected), "{said}");
+    }
+
+    #[cfg(feature = "acme")]
+    #[test]
+    fn what_an_authority_has_issued_is_kept_apart_by_authority_and_name() {
+        let acme = "\"acme\"\ndomain = \"Gateway.example.com\"";
+        let settings = read(&LEAST.replace("\"off\"", acme)).expect("a configuration");
+        let Tls::Acme(acme) = settings.tls else {
+            panic!("{:?}", settings.tls);
+        };
+        assert_eq!(
+            acme.certificate_file(Path::new("/s")),
+            Path::new("/s/acme/acme-v02.api.letsencrypt.org/gateway.example.com.pem")
+        );
     }
 
     fn with_listen(lines: &str) -> Result<Settings, String> {

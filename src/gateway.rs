@@ -5,6 +5,8 @@
 
 mod certificate;
 mod reload;
+#[cfg_attr(not(feature = "acme"), path = "gateway/no_renewal.rs")]
+mod renewal;
 mod upkeep;
 
 use std::future::Future;
@@ -27,7 +29,7 @@ use crate::config::{Origin, Reconcile, Settings, Tls};
 use crate::database::{OpenError, StateDirectory, WriteError, Writer, WriterFailed, open_writer};
 use crate::drain::budget::Budget;
 use crate::drain::{Drain, Parts};
-use crate::fetch::{Access, Client, KeyFiles, Keys, SetupError, Target, roots_from};
+use crate::fetch::{Access, Client, KeyFiles, Keys, Roots, SetupError, Target, roots_from};
 use crate::intake::Intake;
 use crate::intake::auth::Authorization;
 use crate::intake::listener::{self, BindError};
@@ -48,12 +50,15 @@ use crate::system::stop::{self, Stop, Stopper};
 
 use certificate::Certificate;
 use reload::Reload;
+use renewal::Renewal;
 use upkeep::Upkeep;
 
 /// What the configuration's files hold: read before anything is opened, so that a mistake in one costs nothing.
 #[derive(Debug)]
 pub struct Material {
     tls: Option<certificate::Read>,
+    /// Of the authority that certificates come from.
+    authority: Roots,
     authorization: Authorization,
     keys: Option<Keys>,
     roots: Option<Arc<RootCertStore>>,
@@ -78,6 +83,9 @@ pub enum MaterialError {
     /// Too many values.
     #[error("authorization: {} values are too many; keep one, and two while it is being changed", .0)]
     AuthorizationValues(usize),
+    /// The authority's certificates.
+    #[error("[tls] ca-file: {0}")]
+    Authority(SetupError),
     /// The API keys.
     #[error("API keys: {0}")]
     Keys(secret::Error),
@@ -124,13 +132,17 @@ pub enum GatewayError {
 /// # Errors
 /// When one cannot be read or holds something else.
 pub fn read_material(settings: &Settings) -> Result<Material, MaterialError> {
-    let tls = match &settings.tls {
-        Tls::Files { certificate, key } => Some(certificate::Read::from(tls::Files {
-            certificate: certificate.clone(),
-            key: key.clone(),
-        })?),
-        Tls::Off => None,
+    let tls = match (tls_files(settings), &settings.tls) {
+        (None, _) => None,
+        // One that cannot be used is got again.
+        (Some(files), Tls::Acme(_)) => certificate::Read::from(files).ok(),
+        (Some(files), _) => Some(certificate::Read::from(files)?),
     };
+    let authority = match &settings.tls {
+        Tls::Acme(acme) => acme.ca_file.as_deref().map(roots_from).transpose(),
+        _ => Ok(None),
+    };
+    let authority = authority.map_err(MaterialError::Authority)?.map(Arc::new);
     let values = match &settings.listen.authorization_file {
         Some(path) => secret::read_lines(path).map_err(MaterialError::Authorization)?,
         None => Vec::new(),
@@ -151,6 +163,7 @@ pub fn read_material(settings: &Settings) -> Result<Material, MaterialError> {
         .map_err(MaterialError::Roots)?;
     Ok(Material {
         tls,
+        authority,
         authorization: Authorization::new(values),
         keys,
         roots: roots.map(Arc::new),
@@ -194,7 +207,10 @@ pub fn run(
         .collect::<Result<_, _>>()?;
     let (writer, writer_end) = Writer::start(directory, connection, VIEWS)?;
     let journal = Journal::new(writer.clone());
-    let (tls, certificate) = material.tls.take().map(serve_with).transpose()?.unzip();
+    let (tls, certificate) = tls_files(settings)
+        .map(|files| serve_with(files, material.tls.take()))
+        .transpose()?
+        .unzip();
     let rules = rules(settings, std::mem::take(&mut material.authorization));
     let path = settings.listen.path.clone();
     let intake = Arc::new(Intake::new(path, rules, journal.clone(), notices.clone()));
@@ -204,7 +220,8 @@ pub fn run(
         intake: Arc::clone(&intake),
         hangup: signal(SignalKind::hangup())?,
     };
-    let changing = (reload, certificate);
+    let renewal = renewal(settings, material.authority.take(), &intake);
+    let changing = (reload, certificate, renewal);
     let drain = DrainThread::start(settings, material, &writer, &journal, &notices, changing)?;
     runtime.block_on(serve(Serving {
         listeners,
@@ -217,12 +234,43 @@ pub fn run(
     }))
 }
 
+/// The files of the listener's certificate, if it does TLS.
+fn tls_files(settings: &Settings) -> Option<tls::Files> {
+    let (certificate, key) = match &settings.tls {
+        Tls::Files { certificate, key } => (certificate.clone(), key.clone()),
+        Tls::Acme(acme) => {
+            let both = acme.certificate_file(&settings.state_directory);
+            (both.clone(), both)
+        }
+        Tls::Off => return None,
+    };
+    Some(tls::Files { certificate, key })
+}
+
 /// The listener's side of TLS, and the certificate that upkeep sees to.
-fn serve_with(read: certificate::Read) -> Result<(Arc<ServerConfig>, Certificate), GatewayError> {
-    let certificate::Read { files, marks, pair } = read;
-    let validity = pair.validity;
+fn serve_with(
+    files: tls::Files,
+    read: Option<certificate::Read>,
+) -> Result<(Arc<ServerConfig>, Certificate), GatewayError> {
+    let marks = read.as_ref().map(|read| read.marks).unwrap_or_default();
+    let pair = read.map(|read| read.pair);
+    let validity = pair.as_ref().map(|pair| pair.validity);
     let (config, held) = tls::server(pair)?;
     Ok((config, Certificate::new(files, marks, validity, held)))
+}
+
+/// What gets certificates, if that is the gateway's own business.
+fn renewal(settings: &Settings, roots: Roots, intake: &Arc<Intake>) -> Option<Renewal> {
+    let Tls::Acme(acme) = &settings.tls else {
+        return None;
+    };
+    Some(Renewal {
+        acme: acme.clone(),
+        roots,
+        state_directory: settings.state_directory.clone(),
+        intake: Arc::clone(intake),
+        renewed: Arc::new(Notify::new()),
+    })
 }
 
 /// Everything that runs.
@@ -405,7 +453,7 @@ impl DrainThread {
         writer: &Writer,
         journal: &Journal,
         notices: &Notices,
-        (reload, certificate): (Reload, Option<Certificate>),
+        (reload, certificate, renewal): (Reload, Option<Certificate>, Option<Renewal>),
     ) -> Result<Self, GatewayError> {
         let (stop, stopped) = stop::pair();
         let (ended, end) = oneshot::channel();
@@ -446,7 +494,10 @@ impl DrainThread {
                 ordered,
                 clock,
             };
-            let upkeep = Upkeep::new(reload, certificate, access, budget, store.clone());
+            let renewed = renewal.as_ref().map(|renewal| Arc::clone(&renewal.renewed));
+            let renewed = renewed.unwrap_or_default();
+            let upkeep = Upkeep::new(reload, certificate, renewed, access, budget, store.clone());
+            let renewing = Box::pin(renew(renewal, store.clone(), stopped.clone()));
             let operating = operating(
                 operator,
                 socket,
@@ -457,7 +508,8 @@ impl DrainThread {
             let bookkeeping = bookkeeper::run(notices, store, stopped.clone());
             let upkeeping = upkeep.run(stopped.clone());
             let draining = Drain::new(parts).run(stopped);
-            let outcome = runtime.block_on(all(draining, bookkeeping, upkeeping, operating));
+            let outcome =
+                runtime.block_on(all(draining, bookkeeping, upkeeping, renewing, operating));
             // A name lookup that hangs must not hold up the end.
             runtime.shutdown_background();
             outcome
@@ -478,17 +530,26 @@ impl DrainThread {
     }
 }
 
+async fn renew(renewal: Option<Renewal>, store: Store, stop: Stop) -> Result<(), WriteError> {
+    match renewal {
+        Some(renewal) => renewal.run(store, stop).await,
+        None => Ok(()),
+    }
+}
+
 /// Runs all of them to their end, or the first error.
 async fn all(
     drain: impl Future<Output = Result<(), WriteError>>,
     bookkeeping: impl Future<Output = Result<(), WriteError>>,
     upkeeping: impl Future<Output = Result<(), WriteError>>,
+    renewing: impl Future<Output = Result<(), WriteError>>,
     operating: impl Future<Output = Result<(), GatewayError>>,
 ) -> Result<(), GatewayError> {
     tokio::try_join!(
         async { drain.await.map_err(ended("drain")) },
         async { bookkeeping.await.map_err(ended("bookkeeper")) },
         async { upkeeping.await.map_err(ended("upkeep")) },
+        async { renewing.await.map_err(ended("renewal")) },
         operating,
     )
     .map(drop)

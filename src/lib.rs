@@ -12,9 +12,12 @@
 //! In reading order: [`webhook`] is what a delivery is and [`catalog`] what it leads to; [`intake`] takes it in,
 //! [`journal`] keeps it, [`drain`] plans and fetches through [`fetch`], [`store`] keeps the objects; [`database`] is the
 //! file under both; [`operate`] is what an operator may do to it; [`notices`] and [`bookkeeper`] carry what the intake has to say; [`limits`] bounds everything;
+//! `acme` gets certificates, in a program that was built with it;
 //! [`config`] and [`system`] are the machine's side; [`gateway`] wires all of it and [`commands`] are what a user types.
 //! [`standin`] plays Belvo for the demo and the tests; nothing else knows it.
 
+#[cfg(feature = "acme")]
+pub mod acme;
 pub mod bookkeeper;
 pub mod catalog;
 pub mod cli;

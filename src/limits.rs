@@ -76,6 +76,28 @@ pub const CERTIFICATE_ENDS: Duration = Duration::from_secs(21 * 24 * 3600);
 /// ... and one that ends sooner than this is urgent.
 pub const CERTIFICATE_ENDS_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// Strangers whose hello is looked at, all at once, while a challenge is open: an authority comes from a handful of places,
+/// and tries again.
+pub const CHALLENGES_AT_ONCE: usize = 2;
+/// For the hello and the handshake of such a stranger.
+pub const CHALLENGE_WAIT: Duration = Duration::from_secs(3);
+/// Bytes of a hello of a challenge, which has one name and one protocol.
+pub const CHALLENGE_HELLO_BYTES_MAX: usize = 4 * 1024;
+/// One request to an ACME server, from its first byte to the last byte of the answer.
+pub const ACME_REQUEST_WAIT: Duration = Duration::from_secs(30);
+/// One answer of an ACME server; a certificate chain has a few kilobytes.
+pub const ACME_ANSWER_BYTES_MAX: usize = 256 * 1024;
+/// All of asking for a certificate, from the account to the chain.
+pub const ACME_WAIT: Duration = Duration::from_secs(300);
+/// Until a certificate is asked for again, when it failed; doubled each time. Let's Encrypt takes five failures an hour ...
+pub const ACME_FAILED_WAIT: Duration = Duration::from_secs(15 * 60);
+/// ... up to this, which leaves a month of certificates with 90 days more than fifty tries.
+pub const ACME_FAILED_WAIT_MAX: Duration = Duration::from_secs(12 * 3600);
+/// Between two certificates at least, however short they are valid.
+pub const ACME_AGAIN: Duration = Duration::from_secs(3600);
+/// Between two looks at whether it is time to renew, since a clock may be set meanwhile.
+pub const ACME_LOOK_EVERY: Duration = Duration::from_secs(600);
+
 // Notices: what the intake has to say.
 
 /// Notices kept in memory until they are written; more are counted and dropped.

@@ -1,6 +1,7 @@
 //! The program from outside, as the people who use it meet it. Each file is one side of it; the names of the tests are
 //! what it promises.
 
+mod acme;
 mod answers;
 mod bad_input;
 mod certificates;

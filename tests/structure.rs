@@ -23,6 +23,7 @@ const ONLY: &[Only] = &[
         places: &[
             ("intake/", "answers requests"),
             ("fetch/client.rs", "makes requests"),
+            ("acme/client.rs", "makes others"),
             ("config.rs", "reads addresses as the client's own type"),
             ("standin/", "plays Belvo"),
         ],
@@ -40,7 +41,9 @@ const ONLY: &[Only] = &[
             ("intake/tls.rs", "files -> settings of the server"),
             ("intake/listener.rs", "hands these settings on"),
             ("intake/connection.rs", "the handshake"),
+            ("intake/challenge.rs", "the handshake of an authority"),
             ("fetch/client.rs", "the client's side"),
+            ("acme/client.rs", "the same for an authority"),
             ("system/tls.rs", "names the provider"),
             ("gateway.rs", "hands settings and roots on"),
             ("standin/", "plays Belvo"),
@@ -122,7 +125,10 @@ const ONLY: &[Only] = &[
     Only {
         what: "making certificates",
         words: &["rcgen::"],
-        places: &[("standin/certificates.rs", "for the demo and the tests")],
+        places: &[
+            ("standin/certificates.rs", "for the demo and the tests"),
+            ("acme/mod.rs", "for a challenge"),
+        ],
     },
     Only {
         what: "the stand-in for Belvo",
@@ -135,6 +141,7 @@ const ONLY: &[Only] = &[
         places: &[
             ("gateway.rs", "wires both halves"),
             ("gateway/", "changes what the listener holds"),
+            ("acme/mod.rs", "shows a challenge"),
             ("config.rs", "reads addresses into the source check's type"),
             ("commands/check.rs", "says which proxies are believed"),
             ("commands/explain.rs", "asks whom it would judge"),
@@ -156,6 +163,10 @@ const ONLY: &[Only] = &[
         places: &[
             ("gateway.rs", "wires both halves"),
             ("gateway/", "changes the keys"),
+            (
+                "acme/",
+                "takes the way to a server and nothing of what is asked there",
+            ),
             ("drain/", "asks it for pages"),
             ("operate/", "lists the links, to compare"),
         ],

@@ -50,6 +50,12 @@ fn describe(arguments: &Check, settings: &Settings, material: &Material) -> Stri
             certificate.display(),
             material.certificate().map(valid).unwrap_or_default()
         ),
+        Tls::Acme(acme) => format!(
+            "with a certificate for {} from {}{}",
+            acme.domain,
+            acme.authority(),
+            material.certificate().map(valid).unwrap_or_default()
+        ),
         Tls::Off => "without TLS".to_owned(),
     };
     let authorization = match settings.listen.authorization_file {

@@ -100,6 +100,28 @@ fn system_roots() -> RootCertStore {
     roots
 }
 
+/// TCP and TLS to servers that these roots, or the system's, vouch for.
+pub(crate) fn connector(
+    roots: &Roots,
+    plain: bool,
+) -> Result<HttpsConnector<HttpConnector>, SetupError> {
+    let roots = roots.clone().unwrap_or_else(|| Arc::new(system_roots()));
+    let tls = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_connect_timeout(Some(CONNECT_WAIT));
+    tcp.set_nodelay(true);
+    let builder = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls);
+    let builder = match plain {
+        true => builder.https_or_http(),
+        false => builder.https_only(),
+    };
+    Ok(builder.enable_http1().wrap_connector(tcp))
+}
+
 /// A client of Belvo's API.
 #[derive(Debug)]
 pub struct Client {
@@ -114,31 +136,13 @@ impl Client {
     /// # Errors
     /// When TLS or the keys cannot be used.
     pub fn new(target: &Target, keys: &Keys) -> Result<Self, SetupError> {
-        let roots = target
-            .roots
-            .clone()
-            .unwrap_or_else(|| Arc::new(system_roots()));
-        let tls = ClientConfig::builder_with_provider(provider())
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_connect_timeout(Some(CONNECT_WAIT));
-        tcp.set_nodelay(true);
-        let builder = hyper_rustls::HttpsConnectorBuilder::new().with_tls_config(tls);
         let plain = target.base_url.scheme_str() == Some("http");
-        let builder = if plain {
-            builder.https_or_http()
-        } else {
-            builder.https_only()
-        };
         let pool = Pool::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(CONNECTION_IDLE)
             .pool_max_idle_per_host(FETCHES_AT_ONCE)
             .http1_max_buf_size(ANSWER_HEAD_BYTES_MAX)
-            .build(builder.enable_http1().wrap_connector(tcp));
+            .build(connector(&target.roots, plain)?);
         let base = target.base_url.to_string().trim_end_matches('/').to_owned();
         Ok(Self {
             pool,

@@ -11,6 +11,8 @@ mod record;
 
 use std::future::Future;
 
+#[cfg(feature = "acme")]
+pub(crate) use client::connector;
 pub use client::{Client, Keys, Roots, SetupError, Target, retry_after, roots_from};
 pub use codes::{CODES, Code};
 pub use error::{Cause, Class, Error};

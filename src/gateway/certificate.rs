@@ -39,7 +39,8 @@ pub(super) struct Certificate {
     files: Files,
     seen: [Mark; 2],
     held: Arc<Held>,
-    validity: Validity,
+    /// When it is valid; nothing as long as there is none.
+    validity: Option<Validity>,
     /// Whether the files have changed and were not read since.
     changed: bool,
     /// Why the files cannot be used, if they cannot.
@@ -48,7 +49,12 @@ pub(super) struct Certificate {
 
 impl Certificate {
     /// The one that `held` was made with.
-    pub(super) fn new(files: Files, marks: [Mark; 2], validity: Validity, held: Arc<Held>) -> Self {
+    pub(super) fn new(
+        files: Files,
+        marks: [Mark; 2],
+        validity: Option<Validity>,
+        held: Arc<Held>,
+    ) -> Self {
         Self {
             files,
             seen: marks,
@@ -63,15 +69,15 @@ impl Certificate {
     pub(super) fn take(&mut self, read: Read) {
         self.files = read.files;
         self.seen = read.marks;
-        self.validity = read.pair.validity;
+        self.validity = Some(read.pair.validity);
         self.held.replace(read.pair);
         self.changed = false;
         self.broken = None;
     }
 
     /// Until when the served one is valid.
-    pub(super) fn until(&self) -> UnixMs {
-        self.validity.until
+    pub(super) fn until(&self) -> Option<UnixMs> {
+        self.validity.map(|validity| validity.until)
     }
 
     /// Looks at the files, takes what is new and whole, and says when to look again. Files that have just changed may
@@ -93,7 +99,10 @@ impl Certificate {
 
     fn try_again(&mut self, now: UnixMs) {
         match Read::from(self.files.clone()) {
-            Ok(read) if has_ended(read.pair.validity, now) && !has_ended(self.validity, now) => {
+            Ok(read)
+                if has_ended(read.pair.validity, now)
+                    && self.validity.is_some_and(|served| !has_ended(served, now)) =>
+            {
                 self.broken = Some(format!(
                     "{} expired on {}",
                     self.files.certificate.display(),
@@ -105,7 +114,9 @@ impl Certificate {
                 info!(
                     "the certificate {} was changed and is used from now on; it is valid until {}",
                     self.files.certificate.display(),
-                    self.validity.until
+                    self.until()
+                        .map(|until| until.to_string())
+                        .unwrap_or_default()
                 );
             }
             Err(error) => self.broken = Some(sentence(&error)),
@@ -117,9 +128,10 @@ impl Certificate {
         let mut changes = vec![change(Kind::CertificateUnusable, self.unusable())];
         // A clock that was not set yet knows no day.
         if now.is_plausible() {
-            let (ending, ended) = match has_ended(self.validity, now) {
-                true => (None, Some(self.ended())),
-                false => (self.ending(now), None),
+            let (ending, ended) = match self.validity {
+                Some(validity) if has_ended(validity, now) => (None, Some(self.ended(validity))),
+                Some(validity) => (self.ending(validity, now), None),
+                None => (None, None),
             };
             changes.push(change(Kind::CertificateExpiring, ending));
             changes.push(change(Kind::CertificateExpired, ended));
@@ -129,19 +141,20 @@ impl Certificate {
 
     fn unusable(&self) -> Option<(String, &'static str)> {
         let why = self.broken.as_ref()?;
+        let served = match self.until() {
+            Some(until) => format!("the one before is served until {until}"),
+            None => "there is none before it".to_owned(),
+        };
         Some((
-            format!(
-                "the certificate or its key was changed and cannot be used, the one before is served until {}: {why}",
-                self.validity.until
-            ),
+            format!("the certificate or its key was changed and cannot be used, {served}: {why}"),
             "put a certificate chain and its own key in place; they are taken within a minute, or at once by: systemctl reload belvo-gateway",
         ))
     }
 
-    fn ending(&self, now: UnixMs) -> Option<(String, &'static str)> {
-        let left = self.validity.until.since(now);
+    fn ending(&self, validity: Validity, now: UnixMs) -> Option<(String, &'static str)> {
+        let left = validity.until.since(now);
         let path = self.files.certificate.display();
-        let until = self.validity.until;
+        let until = validity.until;
         let text = if left < CERTIFICATE_ENDS_SOON {
             format!(
                 "the certificate {path} expires on {until}, in a few days, and was not renewed; after that Belvo cannot deliver any webhook"
@@ -157,8 +170,8 @@ impl Certificate {
         ))
     }
 
-    fn ended(&self) -> (String, &'static str) {
-        let (path, until) = (self.files.certificate.display(), self.validity.until);
+    fn ended(&self, validity: Validity) -> (String, &'static str) {
+        let (path, until) = (self.files.certificate.display(), validity.until);
         (
             format!(
                 "the certificate {path} expired on {until}: Belvo cannot deliver any webhook until there is a new one"
@@ -228,11 +241,11 @@ mod tests {
             };
             let Read { files, marks, pair } = Read::from(files).expect("a good pair");
             let validity = pair.validity;
-            let (_, held) = tls::server(pair).expect("a server");
+            let (_, held) = tls::server(Some(pair)).expect("a server");
             Self {
                 directory,
                 authority,
-                served: Certificate::new(files, marks, validity, held),
+                served: Certificate::new(files, marks, Some(validity), held),
             }
         }
 
@@ -252,8 +265,12 @@ mod tests {
             while self.served.look(UnixMs::now()) == CERTIFICATE_SETTLED {}
         }
 
+        fn until(&self) -> UnixMs {
+            self.served.until().expect("a certificate")
+        }
+
         fn days_left(&self) -> u64 {
-            let left = self.served.until().since(UnixMs::now()) + DAY / 2;
+            let left = self.until().since(UnixMs::now()) + DAY / 2;
             left.as_secs() / DAY.as_secs()
         }
 
@@ -305,7 +322,7 @@ mod tests {
         place.put("pem");
         place.look();
         let said = place.unusable().expect("a problem");
-        let until = place.served.until().to_string();
+        let until = place.until().to_string();
         assert!(
             said.contains("the key is another certificate's") && said.contains(&until),
             "{said}"
@@ -421,7 +438,7 @@ mod tests {
     #[test]
     fn the_end_of_a_certificate_is_said_at_21_days_urgently_at_7_and_when_it_has_come() {
         let place = Place::valid_for(60);
-        let until = place.served.until();
+        let until = place.until();
         let minute = Duration::from_secs(60);
         let at = |left: Duration| place.problems_at(until.minus(left));
         assert_eq!(at(CERTIFICATE_ENDS + minute), []);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::signal::unix::Signal;
 
 use super::{Material, read_material};
-use crate::config::{Api, Listen, Origin, Settings};
+use crate::config::{Api, Listen, Origin, Settings, Tls};
 use crate::intake::Intake;
 use crate::store::problems::{Change, Kind, Problem};
 use crate::system::errors::sentence;
@@ -76,6 +76,10 @@ impl Reload {
                 *connections_max != now.listen.connections_max,
             ),
             ("tls.mode", kind(tls) != kind(&now.tls)),
+            (
+                "tls.domain, contact, directory or ca-file",
+                kind(tls) == kind(&now.tls) && matches!(tls, Tls::Acme(_)) && *tls != now.tls,
+            ),
             // Keys are one API's: they are not sent to another.
             (
                 "api.base-url, and with it the API keys and api.ca-file",

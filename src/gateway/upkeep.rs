@@ -4,13 +4,14 @@
 use std::io;
 use std::sync::Arc;
 
+use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use super::certificate::{Certificate, no_problems};
 use super::reload::{self, Reload};
 use super::{Material, key_files, rules, warnings};
-use crate::config::Settings;
+use crate::config::{Settings, Tls};
 use crate::database::WriteError;
 use crate::drain::budget::Budget;
 use crate::fetch::Access;
@@ -29,6 +30,8 @@ pub(super) struct Upkeep {
     /// Why the last reload changed nothing, if it did not.
     refused: Option<String>,
     certificate: Option<Certificate>,
+    /// Told when somebody else has put new files in its place.
+    renewed: Arc<Notify>,
     access: Access,
     budget: Arc<Budget>,
     store: Store,
@@ -49,6 +52,7 @@ impl Upkeep {
     pub(super) fn new(
         reload: Reload,
         certificate: Option<Certificate>,
+        renewed: Arc<Notify>,
         access: Access,
         budget: Arc<Budget>,
         store: Store,
@@ -57,6 +61,7 @@ impl Upkeep {
             reload,
             refused: None,
             certificate,
+            renewed,
             access,
             budget,
             store,
@@ -76,6 +81,7 @@ impl Upkeep {
             tokio::select! {
                 () = stop.told() => return Ok(()),
                 () = self.reload.asked() => self.reload().await?,
+                () = self.renewed.notified() => certificate_at = Instant::now(),
                 () = sleep_until(certificate_at) => certificate_at = self.look().await?,
                 () = sleep_until(keys_at) => {
                     self.access.look();
@@ -112,6 +118,7 @@ impl Upkeep {
         let (settings, material) = self.reload.read()?;
         let Material {
             tls,
+            authority: _,
             authorization,
             keys,
             roots,
@@ -124,7 +131,9 @@ impl Upkeep {
         }
         self.budget
             .change(settings.api.requests_per_second, settings.api.burst);
-        if let (Some(served), Some(read)) = (&mut self.certificate, tls) {
+        if let (Some(served), Some(read), Tls::Files { .. }) =
+            (&mut self.certificate, tls, &settings.tls)
+        {
             served.take(read);
         }
         self.reload.intake.replace(rules(&settings, authorization));
@@ -152,7 +161,7 @@ impl Upkeep {
         let mut problems = served.map_or_else(no_problems, |served| served.problems(now));
         problems.push(reload::problem(self.refused.as_deref()));
         let now_is = Noted {
-            certificate_until: served.map(Certificate::until),
+            certificate_until: served.and_then(Certificate::until),
             problems,
         };
         if self.noted.as_ref() != Some(&now_is) {

@@ -80,6 +80,14 @@ pub(super) async fn serve(
     if !is_stranger {
         return shake(stream, before, caller, guest, tls, intake, stop).await;
     }
+    if caller.is_named
+        && let Some(turn) = intake.challenges.turn()
+    {
+        if !turn.serve(stream, before).await {
+            intake.turned_away(caller.peer);
+        }
+        return;
+    }
     intake.turned_away(caller.peer);
     // For others than the named, the listener has asked already.
     if !caller.is_named || intake.looks_at(&rules, caller.peer, guest.accepted) {

@@ -142,6 +142,17 @@ impl Door {
         let (accepted, peer) = (Instant::now(), Peer::of(address));
         let rules = self.intake.rules();
         let standing = rules.standing(peer);
+        if standing == Standing::Stranger
+            && let Some(turn) = self.intake.challenges.turn()
+        {
+            let intake = Arc::clone(&self.intake);
+            connections.spawn(async move {
+                if !turn.serve(stream, Vec::new()).await {
+                    intake.turned_away(peer);
+                }
+            });
+            return true;
+        }
         if standing == Standing::Stranger && !self.intake.looks_at(&rules, peer, accepted) {
             drop(stream);
             self.intake.turned_away(peer);

@@ -10,6 +10,7 @@
 //! 4. The answer goes out within [`ANSWER_WAIT`] of the request's first byte, or it is a 503 (408 for a slow body).
 
 pub mod auth;
+pub mod challenge;
 mod connection;
 pub mod head;
 pub mod hops;
@@ -44,6 +45,7 @@ use crate::system::clock::UnixMs;
 use crate::webhook::{Body, Delivery};
 
 use auth::Verdict;
+use challenge::Challenges;
 use hops::{FORWARDED_HEADERS, Unclear};
 use looks::Looks;
 use reply::{Afterwards, Drift, Refusal, Reply};
@@ -66,6 +68,8 @@ pub struct Intake {
     room: Arc<Semaphore>,
     /// Which strangers are looked at for the drift alarm.
     looks: Looks,
+    /// The challenge of an authority, if one is open.
+    pub challenges: Arc<Challenges>,
 }
 
 impl Intake {
@@ -78,6 +82,7 @@ impl Intake {
             notices,
             room: Arc::new(Semaphore::new(BODIES_KIB_MAX)),
             looks: Looks::default(),
+            challenges: Arc::default(),
         }
     }
 

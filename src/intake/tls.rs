@@ -7,7 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{InconsistentKeys, ServerConfig};
 use thiserror::Error;
 
@@ -133,31 +133,33 @@ pub struct Pair {
     pub validity: Validity,
 }
 
-/// The pair that handshakes are answered with.
+/// The pair that handshakes are answered with; without one, they fail.
 #[derive(Debug)]
-pub struct Held(RwLock<Arc<CertifiedKey>>);
+pub struct Held(RwLock<Option<Arc<CertifiedKey>>>);
 
 impl Held {
     /// Answers with another pair from now on. The cache of sessions is not touched.
     pub fn replace(&self, pair: Pair) {
         // Whoever holds this lock only copies a pointer: a poisoned one is still whole.
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = pair.certified;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(pair.certified);
     }
 }
 
 impl ResolvesServerCert for Held {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        let held = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        Some(Arc::clone(&held))
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
-/// The server side of TLS, which answers with this pair, and the means to replace it.
+/// The server side of TLS, which answers with this pair, if there is one already, and the means to replace it.
 ///
 /// # Errors
 /// When rustls refuses the provider.
-pub fn server(pair: Pair) -> Result<(Arc<ServerConfig>, Arc<Held>), TlsError> {
-    let held = Arc::new(Held(RwLock::new(pair.certified)));
+pub fn server(pair: Option<Pair>) -> Result<(Arc<ServerConfig>, Arc<Held>), TlsError> {
+    let held = Arc::new(Held(RwLock::new(pair.map(|pair| pair.certified))));
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(TlsError::Setup)?
@@ -165,4 +167,24 @@ pub fn server(pair: Pair) -> Result<(Arc<ServerConfig>, Arc<Held>), TlsError> {
         .with_cert_resolver(Arc::<Held>::clone(&held));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok((Arc::new(config), held))
+}
+
+/// The protocol of a challenge (RFC 8737).
+pub(super) const ACME_TLS: &[u8] = b"acme-tls/1";
+
+/// A server side of TLS that does nothing but show this certificate to those who ask by that protocol.
+pub(super) fn showing(
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+) -> Result<ServerConfig, rustls::Error> {
+    // The pair is ours, made together; and what rustls compares pairs with refuses the extension that answers a challenge.
+    let key = provider().key_provider.load_private_key(key)?;
+    let certified = CertifiedKey::new(vec![certificate], key);
+    let mut config = ServerConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(certified)));
+    config.alpn_protocols = vec![ACME_TLS.to_vec()];
+    config.send_tls13_tickets = 0;
+    Ok(config)
 }

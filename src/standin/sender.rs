@@ -27,6 +27,7 @@ pub struct Sender {
     to: SocketAddr,
     path: String,
     tls: Option<Arc<ClientConfig>>,
+    name: ServerName<'static>,
     source: Option<IpAddr>,
     authorization: Option<String>,
     first: Vec<u8>,
@@ -96,6 +97,7 @@ impl Sender {
             to,
             path: path.to_owned(),
             tls: None,
+            name: ServerName::try_from("localhost").expect("localhost is a name"),
             source: None,
             authorization: None,
             first: Vec::new(),
@@ -109,6 +111,18 @@ impl Sender {
             tls: Some(client_tls(ca_file)?),
             ..Self::plain(to, path)
         })
+    }
+
+    /// To a server with a certificate for this name.
+    ///
+    /// # Panics
+    /// When it is no name.
+    #[must_use]
+    pub fn named(self, name: &str) -> Self {
+        Self {
+            name: ServerName::try_from(name.to_owned()).expect("a name"),
+            ..self
+        }
     }
 
     /// From this address of ours; otherwise the system chooses.
@@ -163,8 +177,8 @@ impl Sender {
                 stream: Stream::Plain(tcp),
             });
         };
-        let name = ServerName::try_from("localhost").expect("localhost is a name");
-        let session = ClientConnection::new(Arc::clone(tls), name).map_err(io::Error::other);
+        let session =
+            ClientConnection::new(Arc::clone(tls), self.name.clone()).map_err(io::Error::other);
         let mut session = session.map_err(Step::Handshake.failed())?;
         while session.is_handshaking() {
             session

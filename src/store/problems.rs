@@ -58,6 +58,8 @@ pub enum Kind {
     ObjectWithoutId,
     /// The configuration that was read last is wrong; the one before stays in force.
     ConfigurationRefused,
+    /// A certificate could not be got from the authority; it is tried again.
+    CertificateNotRenewed,
     /// The listener's certificate expires soon.
     CertificateExpiring,
     /// The listener's certificate has expired.
@@ -93,6 +95,7 @@ impl Kind {
             Self::ListingUnstable => "listing-unstable",
             Self::ObjectWithoutId => "object-without-id",
             Self::ConfigurationRefused => "configuration-refused",
+            Self::CertificateNotRenewed => "certificate-not-renewed",
             Self::CertificateExpiring => "certificate-expiring",
             Self::CertificateExpired => "certificate-expired",
             Self::CertificateUnusable => "certificate-unusable",
@@ -133,6 +136,7 @@ impl Kind {
             | Self::LinkMismatch
             | Self::Away
             | Self::ConfigurationRefused
+            | Self::CertificateNotRenewed
             | Self::CertificateExpiring
             | Self::CertificateUnusable
             | Self::ProxyInFront

@@ -162,6 +162,20 @@ impl Place {
         place
     }
 
+    #[cfg(feature = "acme")]
+    /// With TLS, by a certificate for this name from an ACME server that is vouched for by the place's own authority.
+    pub(crate) fn with_acme(mut self, domain: &str, directory: &str) -> Self {
+        if self.certificates.is_none() {
+            self = self.with_tls();
+        }
+        let ca = self.certificates().ca_file();
+        self.tables.tls = format!(
+            "mode = \"acme\"\ndomain = {domain:?}\ncontact = \"admin@example.com\"\n\
+             directory = {directory:?}\nca-file = {ca:?}\n"
+        );
+        self
+    }
+
     /// The authority of a place with TLS; its certificate named `localhost` is the gateway's.
     pub(crate) fn certificates(&self) -> &Certificates {
         self.certificates.as_ref().expect("a place with TLS")
