@@ -182,8 +182,19 @@ fn offenders(to: SocketAddr, of_each: usize) -> Vec<TcpStream> {
         .collect()
 }
 
+/// Gives a process other limits of open files, soft and hard; an empty one stays as it is.
+fn limits_descriptors(process: u32, limits: &str) -> bool {
+    let status = Command::new("prlimit")
+        .args(["--pid", &process.to_string(), &format!("--nofile={limits}")])
+        .status();
+    status.is_ok_and(|status| status.success())
+}
+
 #[test]
 fn slow_silent_and_idle_connections_keep_nobody_out_and_are_closed() {
+    if !limits_descriptors(std::process::id(), "4096:") {
+        return skipped("no prlimit, or no more descriptors to be had for so many connections");
+    }
     let place = Place::new();
     let gateway = place.start();
     let belvo = gateway.sender();
@@ -272,10 +283,7 @@ fn out_of_descriptors_it_waits_makes_room_and_says_so() {
     // What the gateway opens at its start is open once this is planned.
     assert_eq!(gateway.answers(webhook()), 200);
     place.until_logged(&["webhook planned", "seq=1"]);
-    let limited = Command::new("prlimit")
-        .args(["--pid", &gateway.id().to_string(), "--nofile=40:40"])
-        .status();
-    if !limited.is_ok_and(|status| status.success()) {
+    if !limits_descriptors(gateway.id(), "40:40") {
         return skipped("no prlimit, so the gateway has all the descriptors it wants");
     }
     let silent: Vec<_> = (0..50).map(|_| begins(gateway.address, b"")).collect();
