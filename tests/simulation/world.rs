@@ -100,8 +100,10 @@ pub(crate) struct World {
     pub(crate) answered: u64,
     pub(crate) dies_at: u64,
     in_flight: Vec<String>,
-    shut_until: UnixMs,
-    held_up: String,
+    /// The edge lets nobody through between these. What goes out at the very moment of the first cannot know of it.
+    shut: (UnixMs, UnixMs),
+    /// What the edge has held up: links and paths.
+    held_up: BTreeSet<(String, String)>,
     /// Listings that are read from what their list was when they began.
     begun: BTreeMap<(String, String), Vec<String>>,
     keys_refused_until: UnixMs,
@@ -126,8 +128,8 @@ impl World {
             answered: 0,
             dies_at: 0,
             in_flight: Vec::new(),
-            shut_until: UnixMs(0),
-            held_up: String::new(),
+            shut: (UnixMs(0), UnixMs(0)),
+            held_up: BTreeSet::new(),
             begun: BTreeMap::new(),
             keys_refused_until: UnixMs(0),
             keys_refused_at: None,
@@ -400,13 +402,13 @@ impl World {
             self.wrong
                 .push(format!("two requests at once for link {link}"));
         }
-        if self.now < self.shut_until {
+        if self.shut.0 < self.now && self.now < self.shut.1 {
             self.wrong
                 .push("a request while the edge had asked for a pause".to_owned());
         }
         if self
             .keys_refused_at
-            .is_some_and(|at| self.now.since(at) < KEYS_REST)
+            .is_some_and(|at| at < self.now && self.now.since(at) < KEYS_REST)
         {
             self.wrong
                 .push("a request soon after the keys were refused".to_owned());
@@ -426,7 +428,7 @@ impl World {
     /// The process was killed: nobody remembers that it was asked to wait.
     pub(crate) fn killed(&mut self) {
         self.in_flight.clear();
-        self.shut_until = UnixMs(0);
+        self.shut = (UnixMs(0), UnixMs(0));
         self.keys_refused_at = None;
     }
 
@@ -444,9 +446,9 @@ impl World {
             return Err(error(Cause::Network("connection refused".to_owned())));
         }
         let faults = self.faults;
-        // It minds that there is much, not what it is: never the same request twice in a row.
-        if self.chance(faults.edge) && self.held_up != request.path {
-            self.held_up.clone_from(&request.path);
+        // It minds that there is much, not what it is: never the same list again.
+        let asked = (link_of(request), request.path.clone());
+        if self.chance(faults.edge) && self.held_up.insert(asked) {
             let after = Duration::from_secs(self.rng.u64(1..120));
             let forbidden = self.rng.bool();
             let pause = if forbidden {
@@ -454,7 +456,7 @@ impl World {
             } else {
                 after.max(Duration::from_secs(30))
             };
-            self.shut_until = self.now.plus(pause);
+            self.shut = (self.now, self.now.plus(pause));
             let status = if forbidden { 403 } else { 429 };
             return Err(Error {
                 retry_after: (!forbidden).then_some(after),
