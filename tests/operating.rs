@@ -3,7 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::process::Output;
+use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use belvo_gateway::standin::{Fault, StandIn, When};
 use rusqlite::Connection;
 use serde_json::Value;
 
-use crate::vocabulary::{Gateway, LINK, Place, belvo, rest, text};
+use crate::vocabulary::{Gateway, LINK, Place, belvo, rest, skipped, text};
 
 const ACCOUNTS: &str = "/api/accounts/";
 const TRANSACTIONS: &str = "/api/transactions/";
@@ -205,6 +205,53 @@ fn reconcile_finds_what_moved_without_a_webhook_and_waits_until_it_is_fetched() 
     assert_eq!(again["marked"].as_array().map(Vec::len), Some(0), "{again}");
     assert_eq!(again["left"]["a webhook told"], 1, "{again}");
     assert_eq!(again["left"]["fetched since"], 1, "{again}");
+}
+
+#[test]
+fn reconcile_on_a_terminal_shows_how_far_it_is() {
+    let belvo = belvo();
+    let place = Place::new().fetching_from(&belvo);
+    let _gateway = place.start();
+    belvo.put(ACCOUNTS, LINK, objects("account", 4));
+    belvo.put(TRANSACTIONS, LINK, objects("transaction", 7));
+    belvo.put_link(&record("2026-11-20T10:28:40.123456Z"));
+    let held = belvo.hold(When::path(ACCOUNTS));
+    let command = format!(
+        "{} reconcile --since 2026-11-20 --state {}",
+        env!("CARGO_BIN_EXE_belvo-gateway"),
+        place.state().display()
+    );
+    // Gives the command a terminal and prints what it shows there.
+    let script = Command::new("script")
+        .args([
+            "--quiet",
+            "--return",
+            "--flush",
+            "--command",
+            &command,
+            "/dev/null",
+        ])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn();
+    let Ok(mut script) = script else {
+        return skipped("script is not installed, so there is no terminal");
+    };
+    assert!(held.wait_reached(PATIENCE));
+    let mut terminal = BufReader::new(script.stdout.take().expect("a pipe"));
+    let mut shown = Vec::new();
+    while !text(&shown).contains("\rfetched 0 of 2") {
+        let more = terminal.fill_buf().expect("what is shown");
+        assert!(!more.is_empty(), "{}", text(&shown));
+        shown.extend_from_slice(more);
+        let length = more.len();
+        terminal.consume(length);
+    }
+    held.release();
+    let last = text(&rest(terminal));
+    assert!(last.contains("\rfetched 2 of 2"), "{last:?}");
+    assert!(last.contains("2 of 2 lists were fetched"), "{last:?}");
+    assert!(script.wait().expect("an end").success());
 }
 
 #[test]
