@@ -1,7 +1,6 @@
 //! From a webhook to its objects: what is asked of Belvo, what is kept, and what becomes of errors.
 
 use std::collections::HashSet;
-use std::thread;
 use std::time::Duration;
 
 use belvo_gateway::catalog::{RESOURCES, Shape, WEBHOOKS, resource_named};
@@ -453,29 +452,14 @@ fn pages_too_large_to_take_are_asked_for_with_fewer_objects() {
 #[test]
 fn two_thousand_webhooks_sent_while_the_api_is_away_are_answered_kept_and_fetched_when_it_is_back()
 {
-    const CONNECTIONS: usize = 64;
     let belvo = belvo();
     let houses: Vec<_> = (0..40).map(|seed| furnish(&belvo, 1_000 + seed)).collect();
     belvo.stop();
     let place = Place::new().fetching_from(&belvo);
     let gateway = place.start();
-    let (gateway, houses) = (&gateway, &houses);
-    thread::scope(|scope| {
-        for connection in 0..CONNECTIONS {
-            scope.spawn(move || {
-                let sender = gateway.sender();
-                let mut belvo = sender.connect().expect("a connection");
-                for number in (0..2_000).filter(|number| number % CONNECTIONS == connection) {
-                    let resource = Resource::BANKING[number % Resource::BANKING.len()];
-                    let webhook =
-                        historical_update(resource, houses[number % houses.len()].link(), 1);
-                    assert_eq!(
-                        belvo.send(webhook.as_bytes()).expect("an answer").status,
-                        200
-                    );
-                }
-            });
-        }
+    gateway.takes_in(2_000, |number| {
+        let resource = Resource::BANKING[number % Resource::BANKING.len()];
+        historical_update(resource, houses[number % houses.len()].link(), 1)
     });
     assert_eq!(place.value::<i64>("SELECT count(*) FROM journal"), 2_000);
     place.until("SELECT count(*) FROM events WHERE action = 'fetch'", 2_000);
@@ -486,7 +470,7 @@ fn two_thousand_webhooks_sent_while_the_api_is_away_are_answered_kept_and_fetche
         0,
         Duration::from_secs(120),
     );
-    for house in houses {
+    for house in &houses {
         for resource in Resource::BANKING {
             assert_kept(&place, &belvo, resource.path(), house.link());
         }

@@ -2,7 +2,6 @@
 //! new, countries, histories, and everything that must not mislead a fetch.
 
 use std::collections::HashSet;
-use std::thread;
 use std::time::{Duration, Instant};
 
 use belvo_gateway::catalog::RESOURCES;
@@ -597,29 +596,14 @@ fn five_hundred_webhooks_for_one_list_are_three_listings_at_most_and_end_right()
 
 #[test]
 fn two_thousand_mixed_webhooks_of_two_hundred_links_are_answered_in_time_and_followed_in_turn() {
-    const CONNECTIONS: usize = 64;
-    const IN_TIME: Duration = Duration::from_secs(5);
     let belvo = belvo();
     let houses: Vec<_> = (0..200)
         .map(|seed| furnish(&belvo, 2_000 + seed, 3))
         .collect();
     let place = Place::new().fetching_from(&belvo).at_most(2.0, 20);
     let gateway = place.start();
-    let (gateway, houses) = (&gateway, &houses);
-    thread::scope(|scope| {
-        for connection in 0..CONNECTIONS {
-            scope.spawn(move || {
-                let sender = gateway.sender();
-                let mut belvo = sender.connect().expect("a connection");
-                for number in (connection..2_000).step_by(CONNECTIONS) {
-                    let webhook = mixed(number / 200, houses[number % 200].link());
-                    let sent = Instant::now();
-                    let answer = belvo.send(webhook.as_bytes()).expect("an answer");
-                    assert_eq!(answer.status, 200);
-                    assert!(sent.elapsed() <= IN_TIME, "{:?}", sent.elapsed());
-                }
-            });
-        }
+    gateway.takes_in(2_000, |number| {
+        mixed(number / 200, houses[number % 200].link())
     });
     let all_said = Instant::now();
     assert_eq!(place.value::<i64>("SELECT count(*) FROM journal"), 2_000);

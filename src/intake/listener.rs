@@ -51,7 +51,8 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
     listen().map_err(|source| BindError { address, source })
 }
 
-/// Accepts connections on all of `listeners`, so many at once, until `stop` says so, then waits for those that are being answered.
+/// Accepts connections on all of `listeners`, so many at once, until `stop` says so, then waits for those that are being
+/// answered.
 ///
 /// # Errors
 /// When a listener is broken for good.

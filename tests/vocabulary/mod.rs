@@ -516,6 +516,27 @@ impl<'a> Gateway<'a> {
         }
     }
 
+    /// Sends so many webhooks over 64 kept connections; each is answered 200 before Belvo would give up.
+    pub(crate) fn takes_in(&self, count: usize, webhook: impl Fn(usize) -> String + Sync) {
+        const CONNECTIONS: usize = 64;
+        const IN_TIME: Duration = Duration::from_secs(5);
+        let webhook = &webhook;
+        thread::scope(|scope| {
+            for connection in 0..CONNECTIONS {
+                scope.spawn(move || {
+                    let sender = self.sender();
+                    let mut belvo = sender.connect().expect("a connection");
+                    for number in (connection..count).step_by(CONNECTIONS) {
+                        let (webhook, sent) = (webhook(number), Instant::now());
+                        let answer = belvo.send(webhook.as_bytes()).expect("an answer");
+                        assert_eq!(answer.status, 200);
+                        assert!(sent.elapsed() <= IN_TIME, "{:?}", sent.elapsed());
+                    }
+                });
+            }
+        });
+    }
+
     /// Sends one webhook and says how it was answered.
     pub(crate) fn answers(&self, body: impl AsRef<[u8]>) -> u16 {
         self.sender()
