@@ -54,6 +54,8 @@ pub const HOPS_MAX: usize = 16;
 pub const LOOK_WAIT: Duration = Duration::from_secs(5);
 /// Between two such looks: four a minute, so that a flood costs nothing, and some of a webhook's repetitions meet one.
 pub const LOOK_EVERY: Duration = Duration::from_secs(15);
+/// Connections that are looked at at once: one look is over before the next begins.
+pub const LOOKED_AT_MAX: usize = 1;
 /// Between two looks at the same address, so that one stranger does not use them up.
 pub const LOOK_SAME_AGAIN: Duration = Duration::from_secs(60);
 /// Addresses remembered for that: as many as are looked at in this time, and room to spare.

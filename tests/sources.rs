@@ -441,6 +441,29 @@ fn the_drift_alarm_looks_at_few_connections_and_lets_none_in() {
 }
 
 #[test]
+fn a_stranger_who_is_looked_at_takes_no_seat_from_those_who_are_served() {
+    let place = Place::new()
+        .allowing("127.0.0.0/26")
+        .listening("connections-max = 16")
+        .with_authorization();
+    let gateway = place.start();
+    let sources = [1, 2].map(|last| gateway.sender().from(IpAddr::from([127, 0, 0, last])));
+    let all = sources.iter().cycle().take(16);
+    let mut served: Vec<_> = all
+        .map(|source| source.connect().expect("a connection"))
+        .collect();
+    let mut bring = || {
+        for connection in &mut served {
+            let reply = connection.send(webhook().as_bytes()).expect("an answer");
+            assert_eq!(reply.status, 200);
+        }
+    };
+    bring();
+    assert_eq!(answer(&gateway, STRANGER, &[]), Some(403));
+    bring();
+}
+
+#[test]
 fn a_look_without_the_authorization_value_says_nothing_and_ends_by_itself() {
     let place = Place::new().allowing(BELVO).with_authorization();
     let gateway = place.start();

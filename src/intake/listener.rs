@@ -19,7 +19,7 @@ use super::connection::{self, Guest, Seats};
 use super::rules::{Caller, Standing};
 use super::seats::Gone;
 use super::source::Peer;
-use crate::limits::{ACCEPT_PAUSE, BACKLOG, SHUTDOWN_WAIT, SOURCE_PART};
+use crate::limits::{ACCEPT_PAUSE, BACKLOG, LOOKED_AT_MAX, SHUTDOWN_WAIT, SOURCE_PART};
 use crate::notices::{Notice, Reason};
 use crate::system::stop::Stop;
 
@@ -63,7 +63,7 @@ pub async fn run(
     intake: Arc<Intake>,
     stop: Stop,
 ) -> io::Result<()> {
-    let seats = Seats::new(connections_max);
+    let (seats, strangers) = (Seats::new(connections_max), Seats::new(LOOKED_AT_MAX));
     let mut loops = JoinSet::new();
     for listener in listeners {
         let door = Door {
@@ -71,6 +71,7 @@ pub async fn run(
             tls: tls.clone(),
             intake: Arc::clone(&intake),
             seats: seats.clone(),
+            strangers: strangers.clone(),
             source_max: connections_max.div_ceil(SOURCE_PART),
             connections_max,
             stop: stop.clone(),
@@ -103,6 +104,8 @@ struct Door {
     tls: Option<Arc<ServerConfig>>,
     intake: Arc<Intake>,
     seats: Seats,
+    /// Those of strangers who are looked at: they take none from those who are served.
+    strangers: Seats,
     connections_max: usize,
     source_max: usize,
     stop: Stop,
@@ -160,12 +163,13 @@ impl Door {
             return false;
         }
         let (held, sent_away) = oneshot::channel();
-        // A trusted proxy stands for many sources, and may be the only one there is.
-        let share = match standing {
-            Standing::Proxy(_) => self.connections_max,
-            Standing::Allowed | Standing::Stranger => self.source_max,
+        let (seats, share) = match standing {
+            // It stands for many sources, and may be the only one there is.
+            Standing::Proxy(_) => (&self.seats, self.connections_max),
+            Standing::Allowed => (&self.seats, self.source_max),
+            Standing::Stranger => (&self.strangers, LOOKED_AT_MAX),
         };
-        let Some((seated, gone)) = self.seats.take(peer.address(), share, accepted, held) else {
+        let Some((seated, gone)) = seats.take(peer.address(), share, accepted, held) else {
             drop(stream);
             self.crowded(peer, "all who could make room are being answered");
             return false;

@@ -59,8 +59,8 @@ impl<T> Seats<T> {
         }
     }
 
-    /// A seat for a connection that was accepted at `now`, from a source that may have `share` seats, and who had to go for it. None when everybody who could go is
-    /// being answered.
+    /// A seat for a connection that was accepted at `now`, from a source that may have `share` seats, and who had to go for
+    /// it. None when everybody who could go is being answered.
     pub fn take(
         &mut self,
         source: IpAddr,
