@@ -106,8 +106,9 @@ pub const ACME_LOOK_EVERY: Duration = Duration::from_secs(600);
 pub const NOTICES_MAX: usize = 512;
 /// At most one write of notices to the file in this time, however many there are (flash wear) ...
 pub const NOTICES_WAIT: Duration = Duration::from_secs(2);
-/// ... and in this time when all of them are about strangers: each writes eight pages at worst.
-pub const STRANGERS_WAIT: Duration = Duration::from_secs(20);
+/// ... and in this time when all of them are about strangers: each writes eight pages at worst, a minute's flood some
+/// twenty.
+pub const STRANGERS_WAIT: Duration = Duration::from_secs(30);
 /// Until the next try when they could not be written.
 pub const NOTICES_FAILED_WAIT: Duration = Duration::from_secs(10);
 /// Rows about refused requests in one such write; the rest is only counted.
