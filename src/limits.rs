@@ -248,6 +248,8 @@ pub const LINK_PAGES_MAX: u32 = 100;
 /// have seen it.
 pub const COLLECTED_WAIT: Duration = Duration::from_secs(3600);
 /// A webhook follows the access it is about by hours at most: an absence is compared from this long before it began.
+/// Webhooks that are looked at for that in one transaction: a few milliseconds.
+pub const ERASE_LOOK_ROWS: i64 = 5_000;
 pub const RECONCILE_MARGIN: Duration = Duration::from_secs(24 * 3600);
 /// The gateway notes that it runs at least this often: one page of flash each time.
 pub const ALIVE_EVERY: Duration = Duration::from_secs(5 * 60);

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{Store, work};
 use crate::database::{Reader, WriteError, pages};
 use crate::drain::links::Status;
-use crate::limits::{CLEAN_PAGES_MAX, ERASE_ROWS_MAX, STORE_BYTES_MAX};
+use crate::limits::{CLEAN_PAGES_MAX, ERASE_LOOK_ROWS, ERASE_ROWS_MAX, STORE_BYTES_MAX};
 use crate::system::clock::UnixMs;
 use crate::webhook::Seq;
 
@@ -141,13 +141,22 @@ impl Store {
         }
         loop {
             let link = link_id.to_owned();
-            let some = move |transaction: &Transaction<'_>| some(transaction, &link);
+            let some = move |transaction: &Transaction<'_>| some_objects(transaction, &link);
             let more = self.writer.change_synced(some).await?;
             if more == Holdings::default() {
-                return Ok(gone);
+                break;
             }
             gone.add(more);
         }
+        let mut after = Some(Seq(0));
+        while let Some(seq) = after {
+            let link = link_id.to_owned();
+            let some = move |transaction: &Transaction<'_>| some_webhooks(transaction, &link, seq);
+            let (more, next) = self.writer.change_synced(some).await?;
+            gone.add(more);
+            after = next;
+        }
+        Ok(gone)
     }
 
     /// Notes that nothing of a link is left.
@@ -260,8 +269,8 @@ pub(super) fn names_erased(connection: &Connection, bytes: &[u8]) -> rusqlite::R
         .query_row([bytes], |row| row.get(0))
 }
 
-/// Removes some of its objects and webhooks; nothing when there are none left.
-fn some(transaction: &Transaction<'_>, link_id: &str) -> rusqlite::Result<Holdings> {
+/// Removes some of its objects; nothing when there are none left.
+fn some_objects(transaction: &Transaction<'_>, link_id: &str) -> rusqlite::Result<Holdings> {
     let mut gone = Holdings::default();
     let objects: Vec<(String, String)> = transaction
         .prepare_cached("SELECT resource, id FROM objects WHERE link_id = ?1 LIMIT ?2")?
@@ -275,9 +284,25 @@ fn some(transaction: &Transaction<'_>, link_id: &str) -> rusqlite::Result<Holdin
             .execute([&resource, &id])?;
         *gone.objects.entry(resource).or_default() += 1;
     }
+    note(transaction, link_id, &gone)?;
+    Ok(gone)
+}
+
+/// Removes some of its webhooks after that place in the journal, and says after which to go on. No index leads from a link
+/// to all of its webhooks: it would cost each of them a page of flash.
+fn some_webhooks(
+    transaction: &Transaction<'_>,
+    link_id: &str,
+    after: Seq,
+) -> rusqlite::Result<(Holdings, Option<Seq>)> {
+    let until = Seq(after.0 + ERASE_LOOK_ROWS);
     let seqs: Vec<Seq> = transaction
-        .prepare_cached("SELECT seq FROM events WHERE link_id = ?1 LIMIT ?2")?
-        .query_map(params![link_id, ERASE_ROWS_MAX], |row| row.get(0).map(Seq))?
+        .prepare_cached(
+            "SELECT seq FROM events WHERE seq > ?2 AND seq <= ?3 AND link_id = ?1 ORDER BY seq LIMIT ?4",
+        )?
+        .query_map(params![link_id, after.0, until.0, ERASE_ROWS_MAX], |row| {
+            row.get(0).map(Seq)
+        })?
         .collect::<rusqlite::Result<_>>()?;
     empty(transaction, &seqs)?;
     for seq in &seqs {
@@ -289,9 +314,19 @@ fn some(transaction: &Transaction<'_>, link_id: &str) -> rusqlite::Result<Holdin
             )?
             .execute([seq.0])?;
     }
-    gone.deliveries = seqs.len() as u64;
+    let gone = Holdings {
+        deliveries: seqs.len() as u64,
+        ..Holdings::default()
+    };
     note(transaction, link_id, &gone)?;
-    Ok(gone)
+    let looked = match seqs.last() {
+        Some(last) if seqs.len() == ERASE_ROWS_MAX as usize => *last,
+        _ => until,
+    };
+    let more = transaction
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM events WHERE seq > ?1)")?
+        .query_row([looked.0], |row| row.get(0))?;
+    Ok((gone, Some(looked).filter(|_| more)))
 }
 
 /// Erases webhooks that were not planned yet, so that planning finds it done. One that was planned meanwhile is counted

@@ -33,13 +33,19 @@ fn link(row: &Row<'_>) -> rusqlite::Result<Link> {
     })
 }
 
-/// The newest webhook about a link, or nothing older than any when there is none.
+/// The newest webhook about a link, or nothing older than any when there is none. What asks for a fetch is known by what it
+/// asked for.
 ///
 /// # Errors
 /// When SQLite cannot read.
 pub fn newest_event(connection: &Connection, link_id: &str) -> rusqlite::Result<Seq> {
     connection
-        .prepare_cached("SELECT coalesce(max(seq), 0) FROM events WHERE link_id = ?1")?
+        .prepare_cached(
+            "SELECT coalesce(max(seq), 0) FROM (
+                 SELECT max(wanted) AS seq FROM work WHERE link_id = ?1
+                  UNION ALL
+                 SELECT max(seq) FROM events WHERE link_id = ?1 AND action <> 'fetch')",
+        )?
         .query_row([link_id], |row| row.get(0).map(Seq))
 }
 

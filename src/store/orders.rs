@@ -59,11 +59,13 @@ pub struct Known {
 pub fn known(reader: &Reader) -> rusqlite::Result<Known> {
     let links = reader
         .prepare(
-            "SELECT links.link_id, status, coalesce(max(events.seq), 0)
-               FROM links LEFT JOIN events USING (link_id) GROUP BY links.link_id
-              UNION ALL
-             SELECT events.link_id, NULL, max(events.seq) FROM events
-              WHERE link_id IS NOT NULL AND link_id NOT IN (SELECT link_id FROM links) GROUP BY link_id",
+            "SELECT heard.link_id, links.status, max(heard.seq) FROM (
+                 SELECT link_id, 0 AS seq FROM links
+                  UNION ALL
+                 SELECT link_id, wanted FROM work
+                  UNION ALL
+                 SELECT link_id, seq FROM events WHERE link_id IS NOT NULL AND action <> 'fetch') AS heard
+               LEFT JOIN links USING (link_id) GROUP BY heard.link_id",
         )?
         .query_map([], |row| {
             let status: Option<String> = row.get(1)?;

@@ -113,7 +113,10 @@ SELECT link_id, status, strftime('%Y-%m-%dT%H:%M:%fZ', since_at / 1000.0, 'unixe
        body ->> '$.access_mode' AS access_mode, body ->> '$.refresh_rate' AS refresh_rate,
        body ->> '$.external_id' AS external_id, last_accessed_at,
        (SELECT strftime('%Y-%m-%dT%H:%M:%fZ', journal.received_at / 1000.0, 'unixepoch') FROM journal
-         WHERE journal.seq = (SELECT max(events.seq) FROM events WHERE events.link_id = links.link_id)) AS last_webhook,
+         WHERE journal.seq = (SELECT max(seq) FROM (
+                   SELECT max(wanted) AS seq FROM work WHERE work.link_id = links.link_id
+                    UNION ALL
+                   SELECT max(seq) FROM events WHERE events.link_id = links.link_id AND action <> 'fetch'))) AS last_webhook,
        (SELECT count(*) FROM objects WHERE objects.link_id = links.link_id AND objects.deleted_at IS NULL) AS objects,
        body
   FROM links;

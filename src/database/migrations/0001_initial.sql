@@ -48,7 +48,9 @@ CREATE TABLE events (
     CHECK (action NOT IN ('fetch', 'delete') OR (resource IS NOT NULL AND link_id IS NOT NULL))
 ) STRICT;
 
-CREATE INDEX events_by_link ON events (link_id, seq);
+-- What asks for a fetch is found by its work. Among all webhooks each link has a page of such an index of its own, and each
+-- webhook would write one.
+CREATE INDEX events_by_link ON events (link_id, seq) WHERE link_id IS NOT NULL AND action <> 'fetch';
 
 -- One row is one thing to keep fetched. Pending is derived (wanted > fetched) and so cannot disagree with itself; being
 -- worked on is not stored at all, so a crash needs no repair. The work of a link that needs its user, or is gone, waits
