@@ -112,7 +112,8 @@ async fn shake(
     let (ours, peer) = (Arc::clone(&intake), caller.peer);
     let failed = match tls {
         None => {
-            talk(stream, caller, guest, intake, stop).await;
+            // In a box of its own, as below: most of what a connection holds while it waits, and only one of the two.
+            Box::pin(talk(stream, caller, guest, intake, stop)).await;
             None
         }
         Some(config) => {
@@ -124,7 +125,7 @@ async fn shake(
             };
             match shaken {
                 Ok(Ok(stream)) => {
-                    talk(stream, caller, guest, intake, stop).await;
+                    Box::pin(talk(stream, caller, guest, intake, stop)).await;
                     None
                 }
                 Ok(Err(error)) => Some(error.to_string()),
@@ -206,7 +207,7 @@ async fn end<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, unread: bool) {
     let linger = async {
         stream.shutdown().await?;
         let mut rest = stream.take(if unread { LINGER_BYTES_MAX as u64 } else { 0 });
-        let mut bytes = [0; 4096];
+        let mut bytes = vec![0; 4096];
         while rest.read(&mut bytes).await? > 0 {}
         io::Result::Ok(())
     };
