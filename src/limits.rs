@@ -135,6 +135,10 @@ pub const CHANGES_QUEUED_MAX: usize = 16;
 pub const APPENDS_PER_COMMIT_MAX: usize = 256;
 /// The longest time a commit is held back for appends that are expected, half the last commit's time at most.
 pub const GATHER_WAIT_MAX: Duration = Duration::from_millis(5);
+/// A page of the file. Small ones cost a lone webhook less flash (docs/performance.md), and large objects little more.
+pub const PAGE_BYTES: i64 = 2_048;
+/// Pages that each connection keeps in memory, in KiB: the kernel keeps the others.
+pub const CACHE_KIB: i64 = 256;
 /// WAL pages after which an idle writer checkpoints (4 MiB of 4 KiB pages).
 pub const WAL_PAGES_IDLE_MAX: i32 = 1_000;
 /// WAL pages after which even a busy writer checkpoints.

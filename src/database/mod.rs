@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use thiserror::Error;
 
-use crate::limits::{READER_BUSY_WAIT, WRITER_BUSY_WAIT};
+use crate::limits::{CACHE_KIB, PAGE_BYTES, READER_BUSY_WAIT, WRITER_BUSY_WAIT};
 
 pub use migrations::{LATEST, Views};
 pub use writer::{Committed, WriteError, Writer, WriterFailed};
@@ -212,6 +212,13 @@ pub fn open_writer(directory: &StateDirectory, views: Views) -> Result<Connectio
     .map_err(sqlite)?;
     connection.busy_timeout(WRITER_BUSY_WAIT).map_err(sqlite)?;
     for (pragma, value, wanted) in [
+    connection
+        .pragma_update(None, "cache_size", -CACHE_KIB)
+        .map_err(sqlite)?;
+    // Of a new file; an older one keeps its own.
+    connection
+        .pragma_update(None, "page_size", PAGE_BYTES)
+        .map_err(sqlite)?;
         ("journal_mode", "WAL", "wal"),
         ("synchronous", "FULL", "2"),
         ("foreign_keys", "ON", "1"),
@@ -324,5 +331,8 @@ pub fn open_reader(state_directory: &Path) -> Result<Reader, OpenError> {
     .map_err(sqlite)?;
     connection.busy_timeout(READER_BUSY_WAIT).map_err(sqlite)?;
     migrations::check_version(&connection, &path).map_err(OpenError::for_a_reader)?;
+    connection
+        .pragma_update(None, "cache_size", -CACHE_KIB)
+        .map_err(sqlite)?;
     Ok(Reader(connection))
 }
