@@ -139,10 +139,16 @@ pub const GATHER_WAIT_MAX: Duration = Duration::from_millis(5);
 pub const PAGE_BYTES: i64 = 2_048;
 /// Pages that each connection keeps in memory, in KiB: the kernel keeps the others.
 pub const CACHE_KIB: i64 = 256;
-/// WAL pages after which an idle writer checkpoints (4 MiB of 4 KiB pages).
-pub const WAL_PAGES_IDLE_MAX: i32 = 1_000;
-/// WAL pages after which even a busy writer checkpoints.
-pub const WAL_PAGES_MAX: i32 = 4_000;
+/// WAL pages after which they are copied into the file, beside the commits (4 MiB); again after as many more.
+pub const WAL_PAGES_COPIED: i32 = 2_000;
+/// WAL pages after which commits wait until the last of them are copied, so that the WAL starts over ...
+pub const WAL_PAGES_MAX: i32 = 8_000;
+/// ... and after which they wait for all of them: the copying falls behind.
+pub const WAL_PAGES_BEHIND: i32 = 16_000;
+/// The WAL is made this large beforehand, so that a commit changes no size: room for [`WAL_PAGES_COPIED`].
+pub const WAL_BYTES: u64 = WAL_PAGES_COPIED as u64 * (PAGE_BYTES as u64 + 24) + 32;
+/// In steps of so many bytes, while nothing waits.
+pub const WAL_STEP_BYTES: u64 = 256 * 1024;
 /// How long the writer may fail without one success before the process ends, so that systemd starts it afresh.
 pub const WRITER_FAILING_MAX: Duration = Duration::from_secs(60);
 /// Failures further apart than this are not in a row. A watchdog passes through the writer more often.
@@ -242,6 +248,8 @@ pub const REPORT_ROWS_MAX: usize = 20_000;
 pub const ORDER_ROWS_MAX: usize = 200;
 /// Rows that are erased in one transaction, so that an append waits for few of them.
 pub const ERASE_ROWS_MAX: u32 = 200;
+/// Webhooks that are looked at for that in one transaction: a few milliseconds.
+pub const ERASE_LOOK_ROWS: i64 = 5_000;
 /// Between two tries to finish an erasure that was interrupted; each looks through the whole file.
 pub const ERASE_AGAIN: Duration = Duration::from_secs(3600);
 /// Pages of the file that are looked through in one transaction when something was erased.
@@ -252,8 +260,6 @@ pub const LINK_PAGES_MAX: u32 = 100;
 /// have seen it.
 pub const COLLECTED_WAIT: Duration = Duration::from_secs(3600);
 /// A webhook follows the access it is about by hours at most: an absence is compared from this long before it began.
-/// Webhooks that are looked at for that in one transaction: a few milliseconds.
-pub const ERASE_LOOK_ROWS: i64 = 5_000;
 pub const RECONCILE_MARGIN: Duration = Duration::from_secs(24 * 3600);
 /// The gateway notes that it runs at least this often: one page of flash each time.
 pub const ALIVE_EVERY: Duration = Duration::from_secs(5 * 60);

@@ -364,12 +364,18 @@ fn a_start_on_a_full_disk_answers_503_until_there_is_room() {
     gateway.kill();
     place.break_disk("full");
     let gateway = place.start();
-    assert_eq!(gateway.answers(&webhook), 503);
+    // The WAL that was left has room for some.
+    let acknowledged = (0..10_000)
+        .take_while(|_| gateway.answers(&webhook) == 200)
+        .count();
     place.until_logged(&["database or disk is full; make room on the file system"]);
     place.mend_disk("full");
     while gateway.answers(&webhook) != 200 {}
     let kept: i64 = place.value("SELECT count(*) FROM journal");
-    assert!(kept >= 21, "{kept}");
+    assert!(
+        kept > 20 + acknowledged as i64,
+        "{kept}, {acknowledged} acknowledged"
+    );
 }
 
 #[test]

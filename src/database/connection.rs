@@ -4,6 +4,10 @@
 //! One that was opened while the file system was read-only stays read-only for ever, so none is used on after a failure;
 //! [`open_writer`] sees to what a failed sync may have left behind.
 
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
@@ -11,7 +15,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 use super::{StateDirectory, Views, WriteError, open_writer, pragma_text};
-use crate::limits::{REOPEN_PAUSE, WRITER_BUSY_WAIT};
+use crate::limits::{REOPEN_PAUSE, WAL_BYTES, WAL_STEP_BYTES, WRITER_BUSY_WAIT};
 
 /// Whether a commit waits for the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +86,8 @@ pub(super) struct WriteConnection {
     trouble: Option<(WriteError, Instant)>,
     durability: Durability,
     wal_pages: Arc<AtomicI32>,
+    /// Whether the WAL may still be smaller than it should be.
+    is_wal_small: bool,
 }
 
 impl WriteConnection {
@@ -93,6 +99,7 @@ impl WriteConnection {
             trouble: None,
             durability: Durability::Synced,
             wal_pages: Arc::default(),
+            is_wal_small: true,
         };
         new.take(connection);
         new
@@ -107,6 +114,7 @@ impl WriteConnection {
         }));
         self.durability = Durability::Synced;
         self.wal_pages.store(0, Ordering::Relaxed);
+        self.is_wal_small = true;
         self.connection = hooked.is_ok().then_some(connection);
     }
 
@@ -150,6 +158,23 @@ impl WriteConnection {
         })
     }
 
+    /// Whether [`Self::grow_wal`] has something to do.
+    pub(super) fn is_wal_small(&self) -> bool {
+        self.is_wal_small
+    }
+
+    /// Makes the WAL larger by a step, with zeros, which are no pages to SQLite: a commit that changes the size of a file
+    /// writes to the file system's journal as well. What hinders it is no failure: the WAL grows all the same.
+    pub(super) fn grow_wal(&mut self) {
+        let path = self.directory.file().with_extension("db-wal");
+        let grown = self.connection.as_mut().map(|connection| {
+            // Nobody else may append meanwhile.
+            let _alone = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            Ok::<_, rusqlite::Error>(add_zeros(&path))
+        });
+        self.is_wal_small = matches!(grown, Some(Ok(Ok(true))));
+    }
+
     /// Copies the WAL into the file as far as readers allow, so that it can start over.
     ///
     /// # Errors
@@ -183,6 +208,7 @@ impl WriteConnection {
                     truncated
                 });
         self.wal_pages.store(0, Ordering::Relaxed);
+        self.is_wal_small = true;
         self.drop_after(truncated.map_err(WriteError::from))
     }
 
@@ -239,4 +265,21 @@ impl WriteConnection {
         self.durability = durability;
         Ok(())
     }
+}
+
+/// Says whether the file is still smaller than it should be.
+fn add_zeros(path: &Path) -> io::Result<bool> {
+    const PAGE: [u8; 4096] = [0; 4096];
+    let wal = OpenOptions::new().write(true).open(path)?;
+    let size = wal.metadata()?.len();
+    let more = WAL_BYTES.saturating_sub(size).min(WAL_STEP_BYTES);
+    // Page by page: what is written at once the kernel may keep as one large page, and write as one ever after.
+    let mut offset = size;
+    while offset < size + more {
+        let count = (size + more - offset).min(PAGE.len() as u64);
+        wal.write_all_at(&PAGE[..count as usize], offset)?;
+        offset += count;
+    }
+    wal.sync_data()?;
+    Ok(size + more < WAL_BYTES)
 }

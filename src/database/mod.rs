@@ -9,6 +9,7 @@
 //!    committed row in a power cut.
 //! 3. A file is never half migrated: one immediate transaction a migration, the version in the same one.
 
+mod checkpoint;
 mod connection;
 mod migrations;
 pub mod pages;
@@ -211,7 +212,6 @@ pub fn open_writer(directory: &StateDirectory, views: Views) -> Result<Connectio
     )
     .map_err(sqlite)?;
     connection.busy_timeout(WRITER_BUSY_WAIT).map_err(sqlite)?;
-    for (pragma, value, wanted) in [
     connection
         .pragma_update(None, "cache_size", -CACHE_KIB)
         .map_err(sqlite)?;
@@ -219,6 +219,7 @@ pub fn open_writer(directory: &StateDirectory, views: Views) -> Result<Connectio
     connection
         .pragma_update(None, "page_size", PAGE_BYTES)
         .map_err(sqlite)?;
+    for (pragma, value, wanted) in [
         ("journal_mode", "WAL", "wal"),
         ("synchronous", "FULL", "2"),
         ("foreign_keys", "ON", "1"),
@@ -330,9 +331,9 @@ pub fn open_reader(state_directory: &Path) -> Result<Reader, OpenError> {
     )
     .map_err(sqlite)?;
     connection.busy_timeout(READER_BUSY_WAIT).map_err(sqlite)?;
-    migrations::check_version(&connection, &path).map_err(OpenError::for_a_reader)?;
     connection
         .pragma_update(None, "cache_size", -CACHE_KIB)
         .map_err(sqlite)?;
+    migrations::check_version(&connection, &path).map_err(OpenError::for_a_reader)?;
     Ok(Reader(connection))
 }

@@ -18,12 +18,13 @@ use rusqlite::{Connection, Transaction};
 use thiserror::Error;
 use tokio::sync::{Notify, oneshot, watch};
 
+use super::checkpoint::Checkpointer;
 use super::connection::{Durability, Ended, Ran, WriteConnection};
 use super::{StateDirectory, Views, next_step};
 use crate::limits::{
     APPENDS_PER_COMMIT_MAX, APPENDS_QUEUED_MAX, CHANGES_QUEUED_MAX, GATHER_WAIT_MAX,
-    THREAD_STACK_BYTES, TRUNCATE_PAUSE, TRUNCATE_TRIES_MAX, WAL_PAGES_IDLE_MAX, WAL_PAGES_MAX,
-    WRITER_FAILING_GAP, WRITER_FAILING_MAX,
+    THREAD_STACK_BYTES, TRUNCATE_PAUSE, TRUNCATE_TRIES_MAX, WAL_PAGES_BEHIND, WAL_PAGES_COPIED,
+    WAL_PAGES_MAX, WRITER_FAILING_GAP, WRITER_FAILING_MAX,
 };
 
 /// A value that came out of a transaction whose commit has returned.
@@ -185,8 +186,12 @@ impl Writer {
             appended: watch::Sender::new(()),
         });
         let (ended, end) = oneshot::channel();
+        let checkpointer = Checkpointer::start(directory.file()).map_err(WriterFailed::Spawn)?;
         let thread = Thread {
             shared: Arc::clone(&shared),
+            checkpointer: Some(checkpointer),
+            copy_at: WAL_PAGES_COPIED,
+            is_last_copied: false,
             connection: WriteConnection::new(directory, views, connection),
             pace: Pace::default(),
         };
@@ -215,6 +220,9 @@ impl Writer {
         });
         let thread = Thread {
             shared: Arc::clone(&shared),
+            checkpointer: None,
+            copy_at: WAL_PAGES_COPIED,
+            is_last_copied: false,
             connection: WriteConnection::new(directory, views, connection),
             pace: Pace::default(),
         };
@@ -418,6 +426,12 @@ impl Pace {
 
 struct Thread {
     shared: Arc<Shared>,
+    /// Dropped before the connection: whose connection is closed last makes an end of the WAL.
+    checkpointer: Option<Checkpointer>,
+    /// Pages in the WAL at which they are copied into the file the next time.
+    copy_at: i32,
+    /// Whether that is right after most of them were.
+    is_last_copied: bool,
     connection: WriteConnection,
     pace: Pace,
 }
@@ -433,7 +447,8 @@ enum Turn {
     Appends(Vec<Box<dyn Job>>),
     Change(Box<dyn Job>),
     Truncate(oneshot::Sender<Result<bool, WriteError>>),
-    Idle,
+    Checkpoint,
+    GrowWal,
     Closed,
 }
 
@@ -445,7 +460,11 @@ impl Thread {
         loop {
             let outcome = match self.next(change_next) {
                 Turn::Closed => return Ok(()),
-                Turn::Idle => self.connection.checkpoint().map(|()| true),
+                Turn::Checkpoint => self.connection.checkpoint().map(|()| true),
+                Turn::GrowWal => {
+                    self.connection.grow_wal();
+                    Ok(false)
+                }
                 Turn::Appends(jobs) => {
                     change_next = true;
                     self.appends(jobs)
@@ -505,11 +524,44 @@ impl Thread {
         }
     }
 
-    /// Waits for work. Appends first, unless it is a change's turn; a checkpoint when nobody waits and it is worth it.
+    /// Has the WAL copied into the file when it is worth it; says whether that must be done here and now.
+    fn is_checkpoint_due(&mut self) -> bool {
+        let pages = self.connection.wal_pages();
+        if pages < self.copy_at {
+            // It starts over when all of it was copied.
+            self.copy_at = self.copy_at.min(pages + WAL_PAGES_COPIED);
+            return false;
+        }
+        let is_busy = self.checkpointer.as_ref().map(Checkpointer::is_busy);
+        if is_busy == Some(true) && pages < WAL_PAGES_BEHIND {
+            return false;
+        }
+        match &self.checkpointer {
+            Some(checkpointer) if !(self.is_last_copied || pages >= WAL_PAGES_BEHIND) => {
+                checkpointer.ask();
+                // While commits go on it never copies all; here and now, right after it, there is little left to copy.
+                self.is_last_copied = pages >= WAL_PAGES_MAX;
+                self.copy_at = pages
+                    + if self.is_last_copied {
+                        0
+                    } else {
+                        WAL_PAGES_COPIED
+                    };
+                false
+            }
+            _ => {
+                // What is not copied now cannot be for a while: somebody reads an older state.
+                self.is_last_copied = false;
+                self.copy_at = pages + WAL_PAGES_COPIED;
+                true
+            }
+        }
+    }
+
+    /// Waits for work. Appends first, unless it is a change's turn; the WAL is made larger when nobody waits.
     fn next(&mut self, change_next: bool) -> Turn {
-        let wal_pages = self.connection.wal_pages();
-        if wal_pages >= WAL_PAGES_MAX {
-            return Turn::Idle;
+        if self.is_checkpoint_due() {
+            return Turn::Checkpoint;
         }
         let mut queues = self.shared.lock();
         loop {
@@ -533,8 +585,8 @@ impl Thread {
             if queues.closed {
                 return Turn::Closed;
             }
-            if wal_pages >= WAL_PAGES_IDLE_MAX {
-                return Turn::Idle;
+            if self.connection.is_wal_small() {
+                return Turn::GrowWal;
             }
             queues = self
                 .shared
@@ -605,6 +657,7 @@ impl Thread {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::{PAGE_BYTES, WAL_BYTES};
     use crate::store::VIEWS;
     use std::future::Future;
     use tempfile::TempDir;
@@ -660,10 +713,16 @@ mod tests {
         let (place, writer, _end) = writer();
         writer.append(insert(1)).await.expect("a row");
         let wal = place.path().join("gateway.db-wal");
-        let bytes = || std::fs::metadata(&wal).expect("a WAL").len();
-        assert!(bytes() > 0);
+        // It may have been made larger again already, with zeros.
+        let is_empty = || {
+            std::fs::read(&wal)
+                .expect("a WAL")
+                .iter()
+                .all(|byte| *byte == 0)
+        };
+        assert!(!is_empty());
         assert!(writer.truncate_wal().await.expect("a checkpoint"));
-        assert_eq!(bytes(), 0);
+        assert!(is_empty());
         let reader = Connection::open(place.path().join(super::super::FILE_NAME)).expect("a file");
         reader
             .execute_batch("BEGIN; SELECT count(*) FROM t")
@@ -672,7 +731,71 @@ mod tests {
         assert!(!writer.truncate_wal().await.expect("a checkpoint"));
         drop(reader);
         assert!(writer.truncate_wal().await.expect("a checkpoint"));
-        assert_eq!(bytes(), 0);
+        assert!(is_empty());
+    }
+
+    /// Waits until a file in the state directory has these bytes at least.
+    fn until_large(place: &TempDir, name: &str, bytes: u64) {
+        let begun = Instant::now();
+        let size = || std::fs::metadata(place.path().join(name)).map_or(0, |file| file.len());
+        while size() < bytes {
+            assert!(
+                begun.elapsed() < Duration::from_secs(30),
+                "{name} has {}",
+                size()
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn insert_large(
+        x: i64,
+    ) -> impl FnOnce(&Transaction<'_>) -> rusqlite::Result<usize> + Send + 'static {
+        move |transaction| {
+            transaction.execute("INSERT INTO large VALUES (?1, zeroblob(100000))", [x])
+        }
+    }
+
+    #[tokio::test]
+    async fn the_wal_has_its_size_before_it_is_needed_and_keeps_it() {
+        let (place, writer, _end) = writer();
+        until_large(&place, "gateway.db-wal", WAL_BYTES);
+        for x in 0..100 {
+            writer.append(insert(x)).await.expect("a row");
+        }
+        let wal = std::fs::metadata(place.path().join("gateway.db-wal")).expect("a WAL");
+        assert_eq!(wal.len(), WAL_BYTES);
+        assert_eq!(count(&writer).await, 100);
+    }
+
+    #[tokio::test]
+    async fn what_was_committed_is_copied_into_the_file_while_the_writer_is_idle() {
+        let (place, writer, _end) = writer();
+        let table = |transaction: &Transaction<'_>| {
+            transaction
+                .execute_batch("CREATE TABLE large (x INTEGER PRIMARY KEY, bytes BLOB) STRICT")
+        };
+        writer.change(table).await.expect("a table");
+        for x in 0..50 {
+            writer.append(insert_large(x)).await.expect("a row");
+        }
+        until_large(&place, super::super::FILE_NAME, 4_000_000);
+    }
+
+    #[tokio::test]
+    async fn the_wal_stays_bounded_while_commits_never_pause() {
+        let (place, writer, _end) = writer();
+        let table = |transaction: &Transaction<'_>| {
+            transaction
+                .execute_batch("CREATE TABLE large (x INTEGER PRIMARY KEY, bytes BLOB) STRICT")
+        };
+        writer.change(table).await.expect("a table");
+        for x in 0..700 {
+            writer.append(insert_large(x)).await.expect("a row");
+        }
+        let wal = std::fs::metadata(place.path().join("gateway.db-wal")).expect("a WAL");
+        let pages = wal.len() / (PAGE_BYTES as u64 + 24);
+        assert!(pages < WAL_PAGES_BEHIND as u64 + 100, "{pages} pages");
     }
 
     #[tokio::test]

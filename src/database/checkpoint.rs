@@ -1,0 +1,95 @@
+//! Checkpoints beside the commits: a thread of its own copies the WAL into the file, through a connection of its own, so
+//! that no append waits while a slow card writes scattered pages. Knows the file and no queues.
+//!
+//! SQLite lets one connection copy what is committed while another commits. It never catches up with a writer that does not
+//! pause; what it left over is for the writer, and little. A failure is not reported: nothing is lost by it, and the
+//! writer meets the same storage.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::{io, mem};
+
+use rusqlite::{Connection, OpenFlags};
+
+use crate::limits::THREAD_STACK_BYTES;
+
+/// A handle to the thread, which ends with it.
+#[derive(Debug)]
+pub(super) struct Checkpointer {
+    ask: Option<SyncSender<()>>,
+    is_busy: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Checkpointer {
+    /// Starts the thread for the file at `path`.
+    ///
+    /// # Errors
+    /// When the system gives no thread.
+    pub(super) fn start(path: PathBuf) -> io::Result<Self> {
+        let (ask, asked) = sync_channel(1);
+        let is_busy = Arc::new(AtomicBool::new(false));
+        let busy = Arc::clone(&is_busy);
+        let thread = thread::Builder::new()
+            .name("checkpoint".to_owned())
+            .stack_size(THREAD_STACK_BYTES)
+            .spawn(move || run(&path, &asked, &busy))?;
+        Ok(Self {
+            ask: Some(ask),
+            is_busy,
+            thread: Some(thread),
+        })
+    }
+
+    /// Whether one is under way.
+    pub(super) fn is_busy(&self) -> bool {
+        self.is_busy.load(Ordering::Acquire)
+    }
+
+    /// Has one made, unless one is under way.
+    pub(super) fn ask(&self) {
+        if let Some(ask) = &self.ask
+            && !self.is_busy.swap(true, Ordering::AcqRel)
+        {
+            // Nobody takes it when the thread is gone; then it stays under way, and the writer makes its own.
+            ask.try_send(()).ok();
+        }
+    }
+}
+
+/// The last connection to be closed is the writer's.
+impl Drop for Checkpointer {
+    fn drop(&mut self) {
+        drop(self.ask.take());
+        if let Some(thread) = mem::take(&mut self.thread) {
+            drop(thread.join());
+        }
+    }
+}
+
+fn run(path: &Path, asked: &Receiver<()>, is_busy: &AtomicBool) {
+    let mut connection = None;
+    while asked.recv().is_ok() {
+        // One that failed is not used again: it may have been opened while the file system was read-only.
+        connection = copied(path, connection).ok();
+        is_busy.store(false, Ordering::Release);
+    }
+}
+
+/// Copies what is committed into the file, as far as readers allow.
+fn copied(path: &Path, connection: Option<Connection>) -> rusqlite::Result<Connection> {
+    let connection = match connection {
+        Some(connection) => connection,
+        None => {
+            let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+            let connection = Connection::open_with_flags(path, flags)?;
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            connection
+        }
+    };
+    connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))?;
+    Ok(connection)
+}
