@@ -139,10 +139,24 @@ pub const GATHER_WAIT_MAX: Duration = Duration::from_millis(5);
 pub const WAL_PAGES_IDLE_MAX: i32 = 1_000;
 /// WAL pages after which even a busy writer checkpoints.
 pub const WAL_PAGES_MAX: i32 = 4_000;
-/// How long the writer may fail without one success before the process ends, so that systemd starts it afresh.
+/// How long the writer may fail without one success before the process ends, so that systemd starts it afresh. Failing
+/// for want of room does not count: that has nothing to gain from a start.
 pub const WRITER_FAILING_MAX: Duration = Duration::from_secs(60);
 /// Failures further apart than this are not in a row. A watchdog passes through the writer more often.
 pub const WRITER_FAILING_GAP: Duration = Duration::from_secs(30);
+/// The room on the disk is looked at after something was written, once in this time at most ...
+pub const ROOM_LOOK_EVERY: Duration = Duration::from_secs(1);
+/// ... and this often while there is not enough, so that webhooks are taken again within a second of there being some.
+pub const ROOM_SHORT_LOOK_EVERY: Duration = Duration::from_millis(200);
+/// After SQLite found no room there is none for this long, whatever the file system says: a quota, for example, is not in
+/// what it says.
+pub const ROOM_RAN_OUT_WAIT: Duration = Duration::from_millis(300);
+/// The ballast is put back when SQLite has found room for this long, and is tried again as often.
+pub const BALLAST_WAIT: Duration = Duration::from_secs(10);
+/// The floor, and the ballast, are one part in so many of the file system where that is less than what is configured.
+pub const FLOOR_PART: u64 = 20;
+/// There is enough room again at the floor and one part in so many of it more, so that it does not go to and fro.
+pub const FLOOR_MARGIN_PART: u64 = 8;
 /// Pause between two attempts to open the file again.
 pub const REOPEN_PAUSE: Duration = Duration::from_millis(250);
 /// How long the writer waits for SQLite's locks, which only an admin's own program could hold.

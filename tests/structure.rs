@@ -65,6 +65,11 @@ const ONLY: &[Only] = &[
         ],
     },
     Only {
+        what: "the room on the disk",
+        words: &["rustix::"],
+        places: &[("database/room.rs", "looks at it, and sets some aside")],
+    },
+    Only {
         what: "networks of addresses",
         words: &["ipnet::"],
         places: &[("intake/source.rs", "the source check")],
