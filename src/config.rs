@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use hyper::Uri;
@@ -11,13 +12,19 @@ use serde::Deserialize;
 use thiserror::Error;
 use toml::de::{DeTable, DeValue};
 
+use crate::database::room::Floor;
 use crate::intake::hops::{Proxies, Told};
 use crate::intake::source::{AllowList, Source};
-use crate::limits::{CONNECTIONS_MAX, CONNECTIONS_MAX_RANGE, EDGE_REQUESTS_MAX, EDGE_WINDOW};
+use crate::limits::{
+    BALLAST_MIB, BALLAST_MIB_RANGE, CONNECTIONS_MAX, CONNECTIONS_MAX_RANGE, DISK_FLOOR_MIB,
+    DISK_FLOOR_MIB_RANGE, EDGE_REQUESTS_MAX, EDGE_WINDOW,
+};
 use crate::system::files::{self, ReadError};
 
 /// Belvo sends webhooks from these three addresses, for both environments (docs/belvo.md, Delivery).
 const BELVO_SOURCES: [&str; 3] = ["3.130.254.46", "18.220.61.186", "18.223.45.212"];
+
+const MIB: u64 = 1024 * 1024;
 
 /// Let's Encrypt.
 const ACME_DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
@@ -26,7 +33,14 @@ const ACME_DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
 const KEYS: &[(&str, &[&str])] = &[
     (
         "",
-        &["environment", "state-directory", "listen", "tls", "api"],
+        &[
+            "environment",
+            "state-directory",
+            "listen",
+            "tls",
+            "api",
+            "storage",
+        ],
     ),
     (
         "listen",
@@ -65,6 +79,7 @@ const KEYS: &[(&str, &[&str])] = &[
             "reconcile",
         ],
     ),
+    ("storage", &["disk-floor-mib", "ballast-mib"]),
 ];
 
 /// Where a configuration comes from, so that it can be read again.
@@ -127,6 +142,8 @@ pub struct Settings {
     pub tls: Tls,
     /// Belvo's API.
     pub api: Api,
+    /// What the file and its disk are kept to.
+    pub storage: Storage,
 }
 
 /// Belvo's environments.
@@ -233,6 +250,13 @@ pub struct Api {
     pub reconcile: Reconcile,
 }
 
+/// What the file and its disk are kept to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// What is kept free on the disk.
+    pub floor: Floor,
+}
+
 /// Who compares with Belvo after the gateway was away for longer than Belvo repeats a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reconcile {
@@ -273,6 +297,8 @@ struct File {
     tls: TlsTable,
     #[serde(default)]
     api: ApiTable,
+    #[serde(default)]
+    storage: StorageTable,
 }
 
 #[derive(Default, Deserialize)]
@@ -310,6 +336,13 @@ struct ApiTable {
     requests_per_second: Option<f64>,
     burst: Option<u32>,
     reconcile: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct StorageTable {
+    disk_floor_mib: Option<u64>,
+    ballast_mib: Option<u64>,
 }
 
 /// Reads the file at `path`.
@@ -350,12 +383,14 @@ pub fn parse(
     let listen = document.listen(file.listen, surroundings)?;
     let tls = document.tls(file.tls, &listen, surroundings)?;
     let api = document.api(file.api, environment, surroundings)?;
+    let storage = document.storage(file.storage)?;
     Ok(Settings {
         environment,
         state_directory,
         listen,
         tls,
         api,
+        storage,
     })
 }
 
@@ -726,6 +761,41 @@ impl<'a> Document<'a> {
         })
     }
 
+    fn storage(&self, table: StorageTable) -> Result<Storage, ConfigError> {
+        let within = |key: &str, value: Option<u64>, default, range: RangeInclusive<u64>| {
+            let value = value.unwrap_or(default);
+            match range.contains(&value) {
+                true => Ok(value),
+                false => Err(self.wrong(
+                    &format!("storage.{key}"),
+                    format!(
+                        "{value} is not between {} and {}",
+                        range.start(),
+                        range.end()
+                    ),
+                )),
+            }
+        };
+        let floor = within(
+            "disk-floor-mib",
+            table.disk_floor_mib,
+            DISK_FLOOR_MIB,
+            DISK_FLOOR_MIB_RANGE,
+        )?;
+        let ballast = within(
+            "ballast-mib",
+            table.ballast_mib,
+            BALLAST_MIB,
+            BALLAST_MIB_RANGE,
+        )?;
+        Ok(Storage {
+            floor: Floor {
+                bytes: floor * MIB,
+                ballast_bytes: ballast * MIB,
+            },
+        })
+    }
+
     fn base_url(&self, text: &str) -> Result<Uri, ConfigError> {
         let wrong = |text: String| self.wrong("api.base-url", text);
         if text.contains('@') {
@@ -891,6 +961,29 @@ mod tests {
             error.contains("c.toml:5: listen.connections-max: 15 is not between 16 and 3072"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn what_the_disk_keeps_free_may_be_moved_within_reason() {
+        let storage = |rest: &str| {
+            read(&format!("{LEAST}[storage]\n{rest}")).map(|settings| settings.storage)
+        };
+        let floor = |rest| {
+            storage(rest)
+                .map(|storage| (storage.floor.bytes / MIB, storage.floor.ballast_bytes / MIB))
+        };
+        assert_eq!(floor(""), Ok((64, 8)));
+        assert_eq!(
+            floor("disk-floor-mib = 200\nballast-mib = 0\n"),
+            Ok((200, 0))
+        );
+        let error = floor("disk-floor-mib = 0\n").expect_err("none at all");
+        assert!(
+            error.contains("c.toml:8: storage.disk-floor-mib: 0 is not between 1 and 1048576"),
+            "{error}"
+        );
+        let error = floor("disk-flor-mib = 1\n").expect_err("a typing error");
+        assert!(error.contains("did you mean disk-floor-mib?"), "{error}");
     }
 
     #[test]

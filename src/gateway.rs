@@ -7,6 +7,7 @@ mod certificate;
 mod reload;
 #[cfg_attr(not(feature = "acme"), path = "gateway/no_renewal.rs")]
 mod renewal;
+mod room;
 mod upkeep;
 
 use std::future::Future;
@@ -51,6 +52,7 @@ use crate::system::stop::{self, Stop, Stopper};
 use certificate::Certificate;
 use reload::Reload;
 use renewal::Renewal;
+use room::Disk;
 use upkeep::Upkeep;
 
 /// What the configuration's files hold: read before anything is opened, so that a mistake in one costs nothing.
@@ -206,6 +208,7 @@ pub fn run(
         .map(|address| listener::bind(*address))
         .collect::<Result<_, _>>()?;
     let (writer, writer_end) = Writer::start(directory, connection, VIEWS)?;
+    writer.keep_free(&settings.state_directory, settings.storage.floor);
     let journal = Journal::new(writer.clone());
     let (tls, certificate) = tls_files(settings)
         .map(|files| serve_with(files, material.tls.take()))
@@ -465,6 +468,7 @@ impl DrainThread {
         let (keys, files) = (material.keys, key_files(settings));
         let (state_directory, api) = (settings.state_directory.clone(), settings.api.clone());
         let (appended, notices) = (journal.watch(), notices.clone());
+        let disk = Disk::new(writer.watch_room());
         let writer = writer.clone();
         let socket = control(&state_directory, &notices);
         let duty = move || {
@@ -496,7 +500,8 @@ impl DrainThread {
             };
             let renewed = renewal.as_ref().map(|renewal| Arc::clone(&renewal.renewed));
             let renewed = renewed.unwrap_or_default();
-            let upkeep = Upkeep::new(reload, certificate, renewed, access, budget, store.clone());
+            let seen = (certificate, disk);
+            let upkeep = Upkeep::new(reload, seen, renewed, access, budget, store.clone());
             let renewing = Box::pin(renew(renewal, store.clone(), stopped.clone()));
             let operating = operating(
                 operator,

@@ -144,6 +144,15 @@ pub const WAL_PAGES_MAX: i32 = 4_000;
 pub const WRITER_FAILING_MAX: Duration = Duration::from_secs(60);
 /// Failures further apart than this are not in a row. A watchdog passes through the writer more often.
 pub const WRITER_FAILING_GAP: Duration = Duration::from_secs(30);
+/// The room that the disk keeps for the drain, pruning and operators, unless configured otherwise: what a day of much
+/// fetching stores, on a card of some gigabytes ...
+pub const DISK_FLOOR_MIB: u64 = 64;
+/// ... and what may be configured: a terabyte is an error of typing.
+pub const DISK_FLOOR_MIB_RANGE: RangeInclusive<u64> = 1..=1024 * 1024;
+/// The ballast, unless configured otherwise: room for a WAL of the usual size, and to spare ...
+pub const BALLAST_MIB: u64 = 8;
+/// ... and what may be configured; none at 0.
+pub const BALLAST_MIB_RANGE: RangeInclusive<u64> = 0..=1024;
 /// The room on the disk is looked at after something was written, once in this time at most ...
 pub const ROOM_LOOK_EVERY: Duration = Duration::from_secs(1);
 /// ... and this often while there is not enough, so that webhooks are taken again within a second of there being some.
@@ -157,6 +166,8 @@ pub const BALLAST_WAIT: Duration = Duration::from_secs(10);
 pub const FLOOR_PART: u64 = 20;
 /// There is enough room again at the floor and one part in so many of it more, so that it does not go to and fro.
 pub const FLOOR_MARGIN_PART: u64 = 8;
+/// The problem of a full disk is over when there was enough room for this long.
+pub const ROOM_SETTLED: Duration = Duration::from_secs(5);
 /// Pause between two attempts to open the file again.
 pub const REOPEN_PAUSE: Duration = Duration::from_millis(250);
 /// How long the writer waits for SQLite's locks, which only an admin's own program could hold.
