@@ -4,20 +4,31 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hyper::Uri;
 use serde::Deserialize;
 use thiserror::Error;
 use toml::de::{DeTable, DeValue};
 
+use crate::database::room::Floor;
+use crate::drain::retention::Keeping;
 use crate::intake::hops::{Proxies, Told};
 use crate::intake::source::{AllowList, Source};
-use crate::limits::{CONNECTIONS_MAX, CONNECTIONS_MAX_RANGE, EDGE_REQUESTS_MAX, EDGE_WINDOW};
+use crate::limits::{
+    BALLAST_MIB, BALLAST_MIB_RANGE, CONNECTIONS_MAX, CONNECTIONS_MAX_RANGE, DISK_FLOOR_MIB,
+    DISK_FLOOR_MIB_RANGE, EDGE_REQUESTS_MAX, EDGE_WINDOW, JOURNAL_MAX_MIB, JOURNAL_MAX_MIB_RANGE,
+    KEEP_DAYS, KEEP_DAYS_RANGE, KEEP_EVENTS_DAYS,
+};
 use crate::system::files::{self, ReadError};
 
 /// Belvo sends webhooks from these three addresses, for both environments (docs/belvo.md, Delivery).
 const BELVO_SOURCES: [&str; 3] = ["3.130.254.46", "18.220.61.186", "18.223.45.212"];
+
+const MIB: u64 = 1024 * 1024;
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Let's Encrypt.
 const ACME_DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
@@ -26,7 +37,14 @@ const ACME_DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
 const KEYS: &[(&str, &[&str])] = &[
     (
         "",
-        &["environment", "state-directory", "listen", "tls", "api"],
+        &[
+            "environment",
+            "state-directory",
+            "listen",
+            "tls",
+            "api",
+            "storage",
+        ],
     ),
     (
         "listen",
@@ -63,6 +81,16 @@ const KEYS: &[(&str, &[&str])] = &[
             "requests-per-second",
             "burst",
             "reconcile",
+        ],
+    ),
+    (
+        "storage",
+        &[
+            "disk-floor-mib",
+            "ballast-mib",
+            "keep-days",
+            "keep-events-days",
+            "journal-max-mib",
         ],
     ),
 ];
@@ -127,6 +155,8 @@ pub struct Settings {
     pub tls: Tls,
     /// Belvo's API.
     pub api: Api,
+    /// What the file and its disk are kept to.
+    pub storage: Storage,
 }
 
 /// Belvo's environments.
@@ -233,6 +263,15 @@ pub struct Api {
     pub reconcile: Reconcile,
 }
 
+/// What the file and its disk are kept to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Storage {
+    /// What is kept free on the disk.
+    pub floor: Floor,
+    /// What is kept of finished webhooks.
+    pub keeping: Keeping,
+}
+
 /// Who compares with Belvo after the gateway was away for longer than Belvo repeats a delivery.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reconcile {
@@ -273,6 +312,8 @@ struct File {
     tls: TlsTable,
     #[serde(default)]
     api: ApiTable,
+    #[serde(default)]
+    storage: StorageTable,
 }
 
 #[derive(Default, Deserialize)]
@@ -310,6 +351,16 @@ struct ApiTable {
     requests_per_second: Option<f64>,
     burst: Option<u32>,
     reconcile: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+struct StorageTable {
+    disk_floor_mib: Option<u64>,
+    ballast_mib: Option<u64>,
+    keep_days: Option<u64>,
+    keep_events_days: Option<u64>,
+    journal_max_mib: Option<u64>,
 }
 
 /// Reads the file at `path`.
@@ -350,12 +401,14 @@ pub fn parse(
     let listen = document.listen(file.listen, surroundings)?;
     let tls = document.tls(file.tls, &listen, surroundings)?;
     let api = document.api(file.api, environment, surroundings)?;
+    let storage = document.storage(file.storage)?;
     Ok(Settings {
         environment,
         state_directory,
         listen,
         tls,
         api,
+        storage,
     })
 }
 
@@ -726,6 +779,62 @@ impl<'a> Document<'a> {
         })
     }
 
+    fn storage(&self, table: StorageTable) -> Result<Storage, ConfigError> {
+        let within = |key: &str, value: Option<u64>, default, range: RangeInclusive<u64>| {
+            let value = value.unwrap_or(default);
+            match range.contains(&value) {
+                true => Ok(value),
+                false => Err(self.wrong(
+                    &format!("storage.{key}"),
+                    format!(
+                        "{value} is not between {} and {}",
+                        range.start(),
+                        range.end()
+                    ),
+                )),
+            }
+        };
+        let floor = within(
+            "disk-floor-mib",
+            table.disk_floor_mib,
+            DISK_FLOOR_MIB,
+            DISK_FLOOR_MIB_RANGE,
+        )?;
+        let ballast = within(
+            "ballast-mib",
+            table.ballast_mib,
+            BALLAST_MIB,
+            BALLAST_MIB_RANGE,
+        )?;
+        let days = within("keep-days", table.keep_days, KEEP_DAYS, KEEP_DAYS_RANGE)?;
+        let events = within(
+            "keep-events-days",
+            table.keep_events_days,
+            KEEP_EVENTS_DAYS.max(days),
+            KEEP_DAYS_RANGE,
+        )?;
+        if events < days {
+            return Err(self.wrong("storage.keep-events-days", format!("{events} is less than keep-days, {days}; what is left of a webhook stays at least as long as the webhook")));
+        }
+        let journal = within(
+            "journal-max-mib",
+            table.journal_max_mib,
+            JOURNAL_MAX_MIB,
+            JOURNAL_MAX_MIB_RANGE,
+        )?;
+        Ok(Storage {
+            keeping: Keeping {
+                rows: DAY * days as u32,
+                events: DAY * events as u32,
+                journal_bytes: journal * MIB,
+            },
+            floor: Floor {
+                bytes: floor * MIB,
+                ballast_bytes: ballast * MIB,
+            },
+        })
+    }
+
     fn base_url(&self, text: &str) -> Result<Uri, ConfigError> {
         let wrong = |text: String| self.wrong("api.base-url", text);
         if text.contains('@') {
@@ -889,6 +998,45 @@ mod tests {
         let error = served("connections-max = 15\n").expect_err("too few");
         assert!(
             error.contains("c.toml:5: listen.connections-max: 15 is not between 16 and 3072"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn what_the_disk_keeps_free_may_be_moved_within_reason() {
+        let storage = |rest: &str| {
+            read(&format!("{LEAST}[storage]\n{rest}")).map(|settings| settings.storage)
+        };
+        let floor = |rest| {
+            storage(rest)
+                .map(|storage| (storage.floor.bytes / MIB, storage.floor.ballast_bytes / MIB))
+        };
+        assert_eq!(floor(""), Ok((64, 8)));
+        assert_eq!(
+            floor("disk-floor-mib = 200\nballast-mib = 0\n"),
+            Ok((200, 0))
+        );
+        let error = floor("disk-floor-mib = 0\n").expect_err("none at all");
+        assert!(
+            error.contains("c.toml:8: storage.disk-floor-mib: 0 is not between 1 and 1048576"),
+            "{error}"
+        );
+        let error = floor("disk-flor-mib = 1\n").expect_err("a typing error");
+        assert!(error.contains("did you mean disk-floor-mib?"), "{error}");
+    }
+
+    #[test]
+    fn what_is_left_of_a_webhook_stays_at_least_as_long_as_the_webhook() {
+        let days = |rest: &str| {
+            let settings = read(&format!("{LEAST}[storage]\n{rest}"))?;
+            let Keeping { rows, events, .. } = settings.storage.keeping;
+            Ok::<_, String>((rows.as_secs() / 86_400, events.as_secs() / 86_400))
+        };
+        assert_eq!(days(""), Ok((90, 730)));
+        assert_eq!(days("keep-days = 1000\n"), Ok((1_000, 1_000)));
+        let error = days("keep-days = 10\nkeep-events-days = 9\n").expect_err("less");
+        assert!(
+            error.contains("c.toml:9: storage.keep-events-days: 9 is less than keep-days, 10"),
             "{error}"
         );
     }

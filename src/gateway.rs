@@ -7,6 +7,7 @@ mod certificate;
 mod reload;
 #[cfg_attr(not(feature = "acme"), path = "gateway/no_renewal.rs")]
 mod renewal;
+mod room;
 mod upkeep;
 
 use std::future::Future;
@@ -28,6 +29,7 @@ use crate::bookkeeper;
 use crate::config::{Origin, Reconcile, Settings, Tls};
 use crate::database::{OpenError, StateDirectory, WriteError, Writer, WriterFailed, open_writer};
 use crate::drain::budget::Budget;
+use crate::drain::retention::Retention;
 use crate::drain::{Drain, Parts};
 use crate::fetch::{Access, Client, KeyFiles, Keys, Roots, SetupError, Target, roots_from};
 use crate::intake::Intake;
@@ -51,6 +53,7 @@ use crate::system::stop::{self, Stop, Stopper};
 use certificate::Certificate;
 use reload::Reload;
 use renewal::Renewal;
+use room::Disk;
 use upkeep::Upkeep;
 
 /// What the configuration's files hold: read before anything is opened, so that a mistake in one costs nothing.
@@ -206,6 +209,7 @@ pub fn run(
         .map(|address| listener::bind(*address))
         .collect::<Result<_, _>>()?;
     let (writer, writer_end) = Writer::start(directory, connection, VIEWS)?;
+    writer.keep_free(&settings.state_directory, settings.storage.floor);
     let journal = Journal::new(writer.clone());
     let (tls, certificate) = tls_files(settings)
         .map(|files| serve_with(files, material.tls.take()))
@@ -465,6 +469,8 @@ impl DrainThread {
         let (keys, files) = (material.keys, key_files(settings));
         let (state_directory, api) = (settings.state_directory.clone(), settings.api.clone());
         let (appended, notices) = (journal.watch(), notices.clone());
+        let disk = Disk::new(writer.watch_room());
+        let (keeping, room) = (settings.storage.keeping, writer.watch_room());
         let writer = writer.clone();
         let socket = control(&state_directory, &notices);
         let duty = move || {
@@ -485,6 +491,7 @@ impl DrainThread {
                 reconciling: Mutex::default(),
                 erasing: Mutex::default(),
             };
+            let retained = state_directory.clone();
             let parts = Parts {
                 state_directory,
                 store: store.clone(),
@@ -496,7 +503,8 @@ impl DrainThread {
             };
             let renewed = renewal.as_ref().map(|renewal| Arc::clone(&renewal.renewed));
             let renewed = renewed.unwrap_or_default();
-            let upkeep = Upkeep::new(reload, certificate, renewed, access, budget, store.clone());
+            let seen = (certificate, disk);
+            let upkeep = Upkeep::new(reload, seen, renewed, access, budget, store.clone());
             let renewing = Box::pin(renew(renewal, store.clone(), stopped.clone()));
             let operating = operating(
                 operator,
@@ -505,11 +513,19 @@ impl DrainThread {
                 notices.clone(),
                 stopped.clone(),
             );
+            let retention = Retention::new(retained, store.clone(), clock, keeping, room);
+            let retaining = Box::pin(retention.run(stopped.clone()));
             let bookkeeping = bookkeeper::run(notices, store, stopped.clone());
             let upkeeping = upkeep.run(stopped.clone());
             let draining = Drain::new(parts).run(stopped);
-            let outcome =
-                runtime.block_on(all(draining, bookkeeping, upkeeping, renewing, operating));
+            let outcome = runtime.block_on(all(
+                draining,
+                bookkeeping,
+                upkeeping,
+                renewing,
+                retaining,
+                operating,
+            ));
             // A name lookup that hangs must not hold up the end.
             runtime.shutdown_background();
             outcome
@@ -543,6 +559,7 @@ async fn all(
     bookkeeping: impl Future<Output = Result<(), WriteError>>,
     upkeeping: impl Future<Output = Result<(), WriteError>>,
     renewing: impl Future<Output = Result<(), WriteError>>,
+    retaining: impl Future<Output = Result<(), WriteError>>,
     operating: impl Future<Output = Result<(), GatewayError>>,
 ) -> Result<(), GatewayError> {
     tokio::try_join!(
@@ -550,6 +567,7 @@ async fn all(
         async { bookkeeping.await.map_err(ended("bookkeeper")) },
         async { upkeeping.await.map_err(ended("upkeep")) },
         async { renewing.await.map_err(ended("renewal")) },
+        async { retaining.await.map_err(ended("retention")) },
         operating,
     )
     .map(drop)

@@ -149,10 +149,35 @@ pub const WAL_PAGES_BEHIND: i32 = 16_000;
 pub const WAL_BYTES: u64 = WAL_PAGES_COPIED as u64 * (PAGE_BYTES as u64 + 24) + 32;
 /// In steps of so many bytes, while nothing waits.
 pub const WAL_STEP_BYTES: u64 = 256 * 1024;
-/// How long the writer may fail without one success before the process ends, so that systemd starts it afresh.
+/// How long the writer may fail without one success before the process ends, so that systemd starts it afresh. Failing
+/// for want of room does not count: that has nothing to gain from a start.
 pub const WRITER_FAILING_MAX: Duration = Duration::from_secs(60);
 /// Failures further apart than this are not in a row. A watchdog passes through the writer more often.
 pub const WRITER_FAILING_GAP: Duration = Duration::from_secs(30);
+/// The room that the disk keeps for the drain, pruning and operators, unless configured otherwise: what a day of much
+/// fetching stores, on a card of some gigabytes ...
+pub const DISK_FLOOR_MIB: u64 = 64;
+/// ... and what may be configured: a terabyte is an error of typing.
+pub const DISK_FLOOR_MIB_RANGE: RangeInclusive<u64> = 1..=1024 * 1024;
+/// The ballast, unless configured otherwise: room for a WAL of the usual size, and to spare ...
+pub const BALLAST_MIB: u64 = 8;
+/// ... and what may be configured; none at 0.
+pub const BALLAST_MIB_RANGE: RangeInclusive<u64> = 0..=1024;
+/// The room on the disk is looked at after something was written, once in this time at most ...
+pub const ROOM_LOOK_EVERY: Duration = Duration::from_secs(1);
+/// ... and this often while there is not enough, so that webhooks are taken again within a second of there being some.
+pub const ROOM_SHORT_LOOK_EVERY: Duration = Duration::from_millis(200);
+/// After SQLite found no room there is none for this long, whatever the file system says: a quota, for example, is not in
+/// what it says.
+pub const ROOM_RAN_OUT_WAIT: Duration = Duration::from_millis(300);
+/// The ballast is put back when SQLite has found room for this long, and is tried again as often.
+pub const BALLAST_WAIT: Duration = Duration::from_secs(10);
+/// The floor, and the ballast, are one part in so many of the file system where that is less than what is configured.
+pub const FLOOR_PART: u64 = 20;
+/// There is enough room again at the floor and one part in so many of it more, so that it does not go to and fro.
+pub const FLOOR_MARGIN_PART: u64 = 8;
+/// The problem of a full disk is over when there was enough room for this long.
+pub const ROOM_SETTLED: Duration = Duration::from_secs(5);
 /// Pause between two attempts to open the file again.
 pub const REOPEN_PAUSE: Duration = Duration::from_millis(250);
 /// How long the writer waits for SQLite's locks, which only an admin's own program could hold.
@@ -229,6 +254,44 @@ pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 pub const FILE_FAILED_WAIT: Duration = Duration::from_secs(1);
 /// ... up to this.
 pub const FILE_FAILED_WAIT_MAX: Duration = Duration::from_secs(300);
+
+// Retention.
+
+/// Days that finished webhooks are kept as received, unless configured otherwise: a quarter of a year, for whoever looks
+/// into what went wrong ...
+pub const KEEP_DAYS: u64 = 90;
+/// ... days that what is known of them is kept without their content ...
+pub const KEEP_EVENTS_DAYS: u64 = 730;
+/// ... and what may be configured for either.
+pub const KEEP_DAYS_RANGE: RangeInclusive<u64> = 1..=36_500;
+/// The journal, unless configured otherwise: some two million webhooks, and a part of the smallest card ...
+pub const JOURNAL_MAX_MIB: u64 = 1_024;
+/// ... and what may be configured.
+pub const JOURNAL_MAX_MIB_RANGE: RangeInclusive<u64> = 1..=1024 * 1024;
+/// When the journal is too large it is made smaller by one part in so many, so that it is not the same again tomorrow.
+pub const JOURNAL_SPARE_PART: u64 = 20;
+/// Bytes of a journal row besides its body, about.
+pub const JOURNAL_ROW_BYTES: u64 = 48;
+/// The first look at what may leave, when the start is over ...
+pub const RETENTION_FIRST: Duration = Duration::from_secs(5);
+/// ... and the next ones; what has become a day older is not much.
+pub const RETENTION_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// Until the next try when the file could not be read or written.
+pub const RETENTION_AGAIN: Duration = Duration::from_secs(10);
+/// Rows that are looked at in one read of the file.
+pub const RETENTION_LOOK_ROWS: u32 = 1_000;
+/// Rows that leave in one transaction, so that an append waits for few of them ...
+pub const RETENTION_ROWS_MAX: usize = 200;
+/// ... and the pause after it, so that a card is left time for others.
+pub const RETENTION_PAUSE: Duration = Duration::from_millis(20);
+/// A clock says what is old when it was not set for this long: after a start the network sets it within minutes.
+pub const CLOCK_STEADY: Duration = Duration::from_secs(10 * 60);
+/// Less than this is a clock that is corrected, and not one that is set.
+pub const CLOCK_STEP_MAX: Duration = Duration::from_secs(60);
+/// A clock that is further ahead of the one that was believed last has leapt: no box is in a drawer for longer ...
+pub const CLOCK_LEAP_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+/// ... and is believed when it was not set for this long.
+pub const CLOCK_HELD: Duration = Duration::from_secs(24 * 3600);
 
 // The operator's acts.
 

@@ -65,6 +65,11 @@ const ONLY: &[Only] = &[
         ],
     },
     Only {
+        what: "the room on the disk",
+        words: &["rustix::"],
+        places: &[("database/room.rs", "looks at it, and sets some aside")],
+    },
+    Only {
         what: "networks of addresses",
         words: &["ipnet::"],
         places: &[("intake/source.rs", "the source check")],
@@ -83,6 +88,7 @@ const ONLY: &[Only] = &[
                 "on the drain's thread, which no answer waits for",
             ),
             ("drain/planner.rs", "the same"),
+            ("drain/retention.rs", "the same"),
             ("fetch/keys.rs", "the same"),
             ("gateway/", "the same"),
             ("bookkeeper.rs", "what the intake had to say, afterwards"),
@@ -154,6 +160,7 @@ const ONLY: &[Only] = &[
             ("gateway.rs", "wires both halves"),
             ("gateway/", "changes the request budget"),
             ("store/", "keeps plans and the state of work"),
+            ("config.rs", "reads how long is kept into its type"),
             ("operate/", "orders work, in the drain's own moves"),
         ],
     },

@@ -85,7 +85,7 @@ fn lines(events: &[Event]) -> String {
     let row = |event: &Event| {
         vec![
             event.seq.to_string(),
-            event.received_at.clone(),
+            or_dash(&event.received_at),
             or_dash(&event.r#type),
             or_dash(&event.code),
             or_dash(&event.link_id),
@@ -102,8 +102,8 @@ fn lines(events: &[Event]) -> String {
 fn in_full(event: &Event, became: &Became) -> String {
     let mut rows = vec![
         ("seq", event.seq.to_string()),
-        ("received", event.received_at.clone()),
-        ("from", event.peer.clone()),
+        ("received", or_dash(&event.received_at)),
+        ("from", or_dash(&event.peer)),
         ("type", or_dash(&event.r#type)),
         ("code", or_dash(&event.code)),
         ("link", or_dash(&event.link_id)),
@@ -121,7 +121,10 @@ fn in_full(event: &Event, became: &Became) -> String {
         "{}{}\n{}\n",
         table(&rows),
         what_became(became),
-        event.body.as_deref().unwrap_or_default()
+        event
+            .body
+            .as_deref()
+            .unwrap_or("(its body has gone: keep-days or journal-max-mib under [storage])")
     )
 }
 

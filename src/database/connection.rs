@@ -212,6 +212,21 @@ impl WriteConnection {
         self.drop_after(truncated.map_err(WriteError::from))
     }
 
+    /// Bytes in free pages of the file, which can be written without more room on the disk.
+    pub(super) fn reusable(&self) -> u64 {
+        let Some(connection) = &self.connection else {
+            return 0;
+        };
+        let number = |pragma| -> rusqlite::Result<u64> {
+            connection
+                .pragma_query_value(None, pragma, |row| Ok(row.get::<_, i64>(0)?.unsigned_abs()))
+        };
+        match (number("freelist_count"), number("page_size")) {
+            (Ok(pages), Ok(bytes)) => pages * bytes,
+            _ => 0,
+        }
+    }
+
     /// A connection that failed once is not used again.
     fn drop_after<T>(&mut self, outcome: Result<T, WriteError>) -> Result<T, WriteError> {
         if outcome.is_err() {
@@ -238,7 +253,7 @@ impl WriteConnection {
                 Ok(())
             }
             Err(error) => {
-                let error = WriteError::Database(error.to_string());
+                let error = WriteError::from(error);
                 self.trouble = Some((error.clone(), Instant::now()));
                 Err(error)
             }

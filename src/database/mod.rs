@@ -13,6 +13,7 @@ mod checkpoint;
 mod connection;
 mod migrations;
 pub mod pages;
+pub mod room;
 mod writer;
 
 use std::fs::{self, File, OpenOptions};
@@ -135,6 +136,20 @@ impl OpenError {
     }
 }
 
+impl From<OpenError> for WriteError {
+    fn from(error: OpenError) -> Self {
+        let text = error.to_string();
+        match error {
+            OpenError::Sqlite { source, .. }
+                if source.sqlite_error_code() == Some(ErrorCode::DiskFull) =>
+            {
+                Self::Full(text)
+            }
+            _ => Self::Database(text),
+        }
+    }
+}
+
 /// What a person should do about a failure of the storage, if there is anything to say.
 fn next_step(error: &rusqlite::Error) -> &'static str {
     match error.sqlite_error_code() {
@@ -195,11 +210,19 @@ impl StateDirectory {
     }
 }
 
-/// Opens the file to write, makes or migrates it when needed, and checks that its commits are durable.
+/// Opens the file to write, makes or migrates it when needed, and checks that its commits are durable. Where that takes
+/// more room than there is, the ballast makes some.
 ///
 /// # Errors
 /// When the file is not ours, is newer than this program, or cannot be made durable.
 pub fn open_writer(directory: &StateDirectory, views: Views) -> Result<Connection, OpenError> {
+    match try_open_writer(directory, views) {
+        Err(_) if room::give_up_ballast(directory.path()) => try_open_writer(directory, views),
+        outcome => outcome,
+    }
+}
+
+fn try_open_writer(directory: &StateDirectory, views: Views) -> Result<Connection, OpenError> {
     let path = directory.file();
     let sqlite = |source| OpenError::from_sqlite(&path, source);
     make(&path).map_err(|source| OpenError::NotWritable {

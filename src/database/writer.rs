@@ -7,19 +7,21 @@
 //! can only take a whole suffix of them: the WAL is one sequence.
 //!
 //! A failure is answered to whoever waits. When nothing could be written for long the thread ends, and the process with
-//! it.
+//! it; but not for want of room, which only `room` sees to.
 
 use std::collections::VecDeque;
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rusqlite::{Connection, Transaction};
+use rusqlite::{Connection, ErrorCode, Transaction};
 use thiserror::Error;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::checkpoint::Checkpointer;
 use super::connection::{Durability, Ended, Ran, WriteConnection};
+use super::room::{self, Floor, Keeper, Level, Room};
 use super::{StateDirectory, Views, next_step};
 use crate::limits::{
     APPENDS_PER_COMMIT_MAX, APPENDS_QUEUED_MAX, CHANGES_QUEUED_MAX, GATHER_WAIT_MAX,
@@ -48,6 +50,9 @@ pub enum WriteError {
     /// What was to be written breaks a rule of the schema; the storage is well.
     #[error("{0}")]
     Refused(String),
+    /// There is no room on the file system.
+    #[error("{0}")]
+    Full(String),
     /// The storage said no.
     #[error("{0}")]
     Database(String),
@@ -56,7 +61,11 @@ pub enum WriteError {
 impl WriteError {
     /// What SQLite said, with the next step where there is one.
     pub(super) fn storage(error: &rusqlite::Error) -> Self {
-        Self::Database(format!("{error}{}", next_step(error)))
+        let text = format!("{error}{}", next_step(error));
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DiskFull) => Self::Full(text),
+            _ => Self::Database(text),
+        }
     }
 }
 
@@ -99,6 +108,7 @@ struct Shared {
     work: Condvar,
     room: Notify,
     appended: watch::Sender<()>,
+    disk: Arc<watch::Sender<Room>>,
 }
 
 #[derive(Default)]
@@ -106,6 +116,7 @@ struct Queues {
     appends: VecDeque<Box<dyn Job>>,
     changes: VecDeque<Box<dyn Job>>,
     truncations: VecDeque<oneshot::Sender<Result<bool, WriteError>>>,
+    floor: Option<Floor>,
     closed: bool,
     ended: bool,
 }
@@ -184,6 +195,7 @@ impl Writer {
             work: Condvar::new(),
             room: Notify::new(),
             appended: watch::Sender::new(()),
+            disk: Arc::default(),
         });
         let (ended, end) = oneshot::channel();
         let checkpointer = Checkpointer::start(directory.file()).map_err(WriterFailed::Spawn)?;
@@ -192,6 +204,7 @@ impl Writer {
             checkpointer: Some(checkpointer),
             copy_at: WAL_PAGES_COPIED,
             is_last_copied: false,
+            keeper: Keeper::new(directory.path(), Arc::clone(&shared.disk)),
             connection: WriteConnection::new(directory, views, connection),
             pace: Pace::default(),
         };
@@ -217,12 +230,14 @@ impl Writer {
             work: Condvar::new(),
             room: Notify::new(),
             appended: watch::Sender::new(()),
+            disk: Arc::default(),
         });
         let thread = Thread {
             shared: Arc::clone(&shared),
             checkpointer: None,
             copy_at: WAL_PAGES_COPIED,
             is_last_copied: false,
+            keeper: Keeper::new(directory.path(), Arc::clone(&shared.disk)),
             connection: WriteConnection::new(directory, views, connection),
             pace: Pace::default(),
         };
@@ -353,6 +368,25 @@ impl Writer {
         self.change(|_| Ok(())).await
     }
 
+    /// From now on the disk is to keep this much free, and already has or has not when this returns.
+    pub fn keep_free(&self, directory: &Path, floor: Floor) {
+        if let Some(room) = room::first_look(directory, floor) {
+            self.shared.disk.send_replace(room);
+        }
+        self.shared.lock().floor = Some(floor);
+        self.shared.work.notify_one();
+    }
+
+    /// Whether the disk has enough room for appends.
+    pub fn has_room(&self) -> bool {
+        self.shared.disk.borrow().level == Level::Enough
+    }
+
+    /// Tells when the room on the disk has become too little or enough.
+    pub fn watch_room(&self) -> watch::Receiver<Room> {
+        self.shared.disk.subscribe()
+    }
+
     /// Takes no more appends; the thread ends when everything that waits is written.
     pub fn close(&self) {
         self.shared.lock().closed = true;
@@ -433,6 +467,7 @@ struct Thread {
     /// Whether that is right after most of them were.
     is_last_copied: bool,
     connection: WriteConnection,
+    keeper: Keeper,
     pace: Pace,
 }
 
@@ -449,6 +484,8 @@ enum Turn {
     Truncate(oneshot::Sender<Result<bool, WriteError>>),
     Checkpoint,
     GrowWal,
+    Keep(Floor),
+    Look,
     Closed,
 }
 
@@ -465,6 +502,11 @@ impl Thread {
                     self.connection.grow_wal();
                     Ok(false)
                 }
+                Turn::Look => Ok(false),
+                Turn::Keep(floor) => {
+                    self.keeper.keep(floor);
+                    Ok(false)
+                }
                 Turn::Appends(jobs) => {
                     change_next = true;
                     self.appends(jobs)
@@ -477,14 +519,26 @@ impl Thread {
                 }
                 Turn::Truncate(reply) => {
                     change_next = false;
-                    let outcome = self.connection.truncate();
+                    let mut outcome = self.connection.truncate();
+                    if let Err(WriteError::Full(_)) = &outcome
+                        && self.keeper.ran_out()
+                    {
+                        outcome = self.connection.truncate();
+                    }
                     // Nobody waits any more when the act was given up.
                     drop(reply.send(outcome.clone()));
                     outcome
                 }
             };
+            if let Err(WriteError::Full(_)) = &outcome {
+                self.keeper.ran_out();
+            } else if self.keeper.is_due() {
+                self.keeper.look(|| self.connection.reusable());
+            }
             match outcome {
                 Ok(wrote) => failing = failing.filter(|_| !wrote),
+                // A start afresh makes no room.
+                Err(WriteError::Full(_)) => failing = None,
                 Err(error) => {
                     let now = Instant::now();
                     let recent = failing.filter(|(_, last)| now - *last < WRITER_FAILING_GAP);
@@ -565,6 +619,9 @@ impl Thread {
         }
         let mut queues = self.shared.lock();
         loop {
+            if let Some(floor) = queues.floor.take() {
+                return Turn::Keep(floor);
+            }
             if change_next {
                 if let Some(job) = queues.changes.pop_front() {
                     return Turn::Change(job);
@@ -585,14 +642,27 @@ impl Thread {
             if queues.closed {
                 return Turn::Closed;
             }
-            if self.connection.is_wal_small() {
+            if self.connection.is_wal_small() && self.shared.disk.borrow().level == Level::Enough {
                 return Turn::GrowWal;
+            }
+            let Some(at) = self.keeper.look_at() else {
+                queues = self
+                    .shared
+                    .work
+                    .wait(queues)
+                    .unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let left = at.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Turn::Look;
             }
             queues = self
                 .shared
                 .work
-                .wait(queues)
-                .unwrap_or_else(PoisonError::into_inner);
+                .wait_timeout(queues, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 

@@ -64,6 +64,7 @@ impl Reload {
                     burst: _,
                     reconcile,
                 },
+            storage,
         } = next;
         let kind = |tls| std::mem::discriminant(tls);
         [
@@ -75,6 +76,7 @@ impl Reload {
                 "listen.connections-max",
                 *connections_max != now.listen.connections_max,
             ),
+            ("storage", *storage != now.storage),
             ("tls.mode", kind(tls) != kind(&now.tls)),
             (
                 "tls.domain, contact, directory or ca-file",

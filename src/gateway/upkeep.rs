@@ -10,6 +10,7 @@ use tracing::{info, warn};
 
 use super::certificate::{Certificate, no_problems};
 use super::reload::{self, Reload};
+use super::room::Disk;
 use super::{Material, key_files, rules, warnings};
 use crate::config::{Settings, Tls};
 use crate::database::WriteError;
@@ -30,6 +31,7 @@ pub(super) struct Upkeep {
     /// Why the last reload changed nothing, if it did not.
     refused: Option<String>,
     certificate: Option<Certificate>,
+    disk: Disk,
     /// Told when somebody else has put new files in its place.
     renewed: Arc<Notify>,
     access: Access,
@@ -51,7 +53,7 @@ impl Upkeep {
     /// Sees to these; without a certificate, TLS is somebody else's business.
     pub(super) fn new(
         reload: Reload,
-        certificate: Option<Certificate>,
+        (certificate, disk): (Option<Certificate>, Disk),
         renewed: Arc<Notify>,
         access: Access,
         budget: Arc<Budget>,
@@ -61,6 +63,7 @@ impl Upkeep {
             reload,
             refused: None,
             certificate,
+            disk,
             renewed,
             access,
             budget,
@@ -81,6 +84,7 @@ impl Upkeep {
             tokio::select! {
                 () = stop.told() => return Ok(()),
                 () = self.reload.asked() => self.reload().await?,
+                () = self.disk.changed() => self.note(UnixMs::now()).await?,
                 () = self.renewed.notified() => certificate_at = Instant::now(),
                 () = sleep_until(certificate_at) => certificate_at = self.look().await?,
                 () = sleep_until(keys_at) => {
@@ -160,6 +164,7 @@ impl Upkeep {
         let served = self.certificate.as_ref();
         let mut problems = served.map_or_else(no_problems, |served| served.problems(now));
         problems.push(reload::problem(self.refused.as_deref()));
+        problems.push(self.disk.problem());
         let now_is = Noted {
             certificate_until: served.and_then(Certificate::until),
             problems,

@@ -5,8 +5,8 @@
 //! 1. A 200 to a webhook is sent only after the commit that holds its bytes was synced: `Reply::kept` takes the proof.
 //! 2. The body of a refused peer is never read.
 //! 3. The order is source (in `listener` by address, in `connection` by PROXY line, here by header and once more by the
-//!    rules of the moment), the head's form, path and method, authorization, declared length, body under limit and
-//!    deadline, append.
+//!    rules of the moment), the head's form, path and method, authorization, room on the disk, declared length, body under
+//!    limit and deadline, append.
 //! 4. The answer goes out within [`ANSWER_WAIT`] of the request's first byte, or it is a 503 (408 for a slow body).
 
 pub mod auth;
@@ -176,6 +176,9 @@ impl Intake {
         }
         let (head, body) = request.into_parts();
         authorize(rules, &head.headers, body.is_end_stream())?;
+        if !self.journal.has_room() {
+            return Err(Refusal::Full);
+        }
         let room = self.room_for(&body)?;
         let bytes = read(body, began).await?;
         let body = Body::parse(bytes)

@@ -35,6 +35,8 @@ pub(super) enum Refusal {
     Malformed(Malformed, Vec<u8>),
     /// There is no room for the body now; it was not read.
     Crowded,
+    /// There is no room on the disk; the body was not read.
+    Full,
     Unavailable(String),
 }
 
@@ -57,7 +59,7 @@ impl Refusal {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Slow => StatusCode::REQUEST_TIMEOUT,
             Self::Ambiguous(_) | Self::Broken(_) | Self::Malformed(..) => StatusCode::BAD_REQUEST,
-            Self::Crowded | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Crowded | Self::Full | Self::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 
@@ -74,7 +76,7 @@ impl Refusal {
             Self::Slow => Reason::Slow,
             Self::Ambiguous(_) | Self::Broken(_) => Reason::Head,
             Self::Malformed(..) => Reason::UnreadableBody,
-            Self::Crowded | Self::Unavailable(_) => Reason::Unavailable,
+            Self::Crowded | Self::Full | Self::Unavailable(_) => Reason::Unavailable,
         }
     }
 
@@ -91,6 +93,9 @@ impl Refusal {
             Self::Unauthorized(Verdict::Missing) => Some("the header is missing".to_owned()),
             Self::Unauthorized(_) => Some("the header has another value".to_owned()),
             Self::Broken(text) | Self::Unavailable(text) => Some(text.clone()),
+            Self::Full => {
+                Some("there is not enough room on the disk, and nothing may be kept".to_owned())
+            }
             Self::Crowded => Some("too many bodies are being read already".to_owned()),
             Self::Malformed(malformed, bytes) => {
                 let id = request_id_in(bytes)
@@ -136,7 +141,7 @@ impl Reply {
             Refusal::MethodNotAllowed => {
                 headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST"));
             }
-            Refusal::Crowded | Refusal::Unavailable(_) => {
+            Refusal::Crowded | Refusal::Full | Refusal::Unavailable(_) => {
                 headers.insert(RETRY_AFTER, HeaderValue::from(RETRY_AFTER_SECS));
             }
             Refusal::Malformed(_, bytes) => {

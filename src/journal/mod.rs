@@ -77,6 +77,11 @@ impl Journal {
         })
     }
 
+    /// Whether the disk has room for what may come.
+    pub fn has_room(&self) -> bool {
+        self.writer.has_room()
+    }
+
     /// Tells, from now on, when something was appended.
     pub fn watch(&self) -> watch::Receiver<()> {
         self.writer.watch_appends()

@@ -17,7 +17,7 @@ use crate::system::clock::UnixMs;
 use crate::webhook::Seq;
 
 /// The problems of a link by their subject: `link L`, or `... of link L`.
-const PROBLEMS: &str =
+pub(super) const PROBLEMS: &str =
     "subject = 'link ' || ?1 OR substr(subject, -length(' link ' || ?1)) = ' link ' || ?1";
 /// The erasure of a link that is under way.
 const UNFINISHED: &str = "link_id = ?1 AND finished_at IS NULL";

@@ -12,7 +12,7 @@ pub struct Event {
     /// Its place in the journal.
     pub seq: i64,
     /// When it was received, RFC 3339 in UTC.
-    pub received_at: String,
+    pub received_at: Option<String>,
     /// `webhook_type`.
     pub r#type: Option<String>,
     /// `webhook_code`.
@@ -29,8 +29,8 @@ pub struct Event {
     pub error: Option<String>,
     /// An earlier one with the same id and bytes.
     pub duplicate_of: Option<i64>,
-    /// Who sent it.
-    pub peer: String,
+    /// Who sent it; nobody knows any more when its journal row has gone by retention.
+    pub peer: Option<String>,
     /// Its bytes, when it is shown alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,

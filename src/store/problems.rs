@@ -56,6 +56,10 @@ pub enum Kind {
     ListingUnstable,
     /// The API sent an object without an id.
     ObjectWithoutId,
+    /// The disk has too little room: webhooks are answered 503.
+    DiskLow,
+    /// The journal is larger than it may be, and nothing more of it may leave.
+    JournalLarge,
     /// The configuration that was read last is wrong; the one before stays in force.
     ConfigurationRefused,
     /// A certificate could not be got from the authority; it is tried again.
@@ -94,6 +98,8 @@ impl Kind {
             Self::FetchDelayed => "fetch-delayed",
             Self::ListingUnstable => "listing-unstable",
             Self::ObjectWithoutId => "object-without-id",
+            Self::DiskLow => "disk-low",
+            Self::JournalLarge => "journal-large",
             Self::ConfigurationRefused => "configuration-refused",
             Self::CertificateNotRenewed => "certificate-not-renewed",
             Self::CertificateExpiring => "certificate-expiring",
@@ -124,6 +130,7 @@ impl Kind {
             | Self::ApiUnreachable
             | Self::AuthorizationMismatch
             | Self::CertificateExpired
+            | Self::DiskLow
             | Self::SourceDrift
             | Self::ProxyUnclear
             | Self::Trouble => 1,
@@ -136,6 +143,7 @@ impl Kind {
             | Self::LinkMismatch
             | Self::Away
             | Self::ConfigurationRefused
+            | Self::JournalLarge
             | Self::CertificateNotRenewed
             | Self::CertificateExpiring
             | Self::CertificateUnusable

@@ -9,7 +9,7 @@ use crate::database::Reader;
 /// The gateway's state at a glance.
 #[derive(Debug, Serialize)]
 pub struct Summary {
-    /// Rows in the journal.
+    /// Webhooks that are known, also those whose journal row has gone.
     pub webhooks: i64,
     /// When the newest was received.
     pub last_webhook: Option<String>,
@@ -43,7 +43,10 @@ pub fn look(connection: &Reader) -> rusqlite::Result<Summary> {
     };
     let last = "SELECT strftime('%Y-%m-%dT%H:%M:%fZ', received_at / 1000.0, 'unixepoch') FROM journal ORDER BY seq DESC LIMIT 1";
     Ok(Summary {
-        webhooks: number("SELECT count(*) FROM journal")?,
+        webhooks: number(
+            "SELECT (SELECT count(*) FROM events) + (SELECT count(*) FROM journal
+              WHERE seq > (SELECT value FROM meta WHERE key = 'planned_to') AND seq NOT IN (SELECT seq FROM events))",
+        )?,
         last_webhook: connection
             .prepare(last)?
             .query_map([], |row| row.get(0))?

@@ -41,7 +41,22 @@ SELECT journal.seq,
          LIMIT 1) AS error,
        events.duplicate_of, journal.clock_trusted, journal.peer, events.webhook_id, journal.body, events.action
   FROM journal
-  LEFT JOIN events ON events.seq = journal.seq;
+  LEFT JOIN events ON events.seq = journal.seq
+UNION ALL
+-- Those whose journal row has gone by retention, with which went who sent them and what: nothing of them is still to come.
+-- The casts give both halves the same affinities: only then does SQLite read the newest few without reading all.
+SELECT events.seq, strftime('%Y-%m-%dT%H:%M:%fZ', events.received_at / 1000.0, 'unixepoch'),
+       events.type, events.code, events.process_type, events.link_id, events.external_id, events.request_id,
+       events.resource,
+       CASE
+           WHEN events.action IN ('unknown', 'erased') THEN events.action
+           WHEN events.action IN ('probe', 'payments-br', 'payments-mx') THEN 'nothing-to-do'
+           ELSE 'done'
+       END,
+       CAST(NULL AS TEXT), events.duplicate_of, CAST(NULL AS INTEGER), CAST(NULL AS TEXT), events.webhook_id,
+       CAST(NULL AS TEXT), events.action
+  FROM events
+ WHERE events.received_at IS NOT NULL;
 
 -- What needs a person, worst first.
 CREATE VIEW attention AS
@@ -57,7 +72,8 @@ SELECT problem, kind, subject,
 -- cancelled (the link is gone).
 CREATE VIEW freshness AS
 SELECT work.link_id, work.resource, work.object_id,
-       strftime('%Y-%m-%dT%H:%M:%fZ', journal.received_at / 1000.0, 'unixepoch') AS last_asked,
+       strftime('%Y-%m-%dT%H:%M:%fZ', coalesce(journal.received_at, events.received_at) / 1000.0, 'unixepoch')
+           AS last_asked,
        strftime('%Y-%m-%dT%H:%M:%fZ', work.fetched_at / 1000.0, 'unixepoch') AS last_fetched,
        CASE
            WHEN work.wanted <= work.fetched THEN 'fresh'
@@ -69,13 +85,15 @@ SELECT work.link_id, work.resource, work.object_id,
            ELSE 'waiting'
        END AS state,
        -- Seconds from the webhook to the complete fetch.
-       CASE WHEN work.wanted <= work.fetched THEN (work.fetched_at - journal.received_at) / 1000.0 END AS lag_seconds,
+       CASE WHEN work.wanted <= work.fetched THEN (work.fetched_at - coalesce(journal.received_at, events.received_at)) / 1000.0
+       END AS lag_seconds,
        work.objects_found AS objects, work.objects_changed AS changed, work.attempts, work.last_error, work.request_id,
        strftime('%Y-%m-%dT%H:%M:%fZ', work.due_at / 1000.0, 'unixepoch') AS next_try,
        work.error_class, work.missing,
        strftime('%Y-%m-%dT%H:%M:%fZ', work.whole_listed_at / 1000.0, 'unixepoch') AS last_whole
   FROM work
   LEFT JOIN journal ON journal.seq = work.wanted
+  LEFT JOIN events ON events.seq = work.wanted
   LEFT JOIN links ON links.link_id = work.link_id;
 
 -- Each link that was heard of: whether it works, and what its user has to do when it does not (NULL: nothing). The
@@ -112,11 +130,12 @@ SELECT link_id, status, strftime('%Y-%m-%dT%H:%M:%fZ', since_at / 1000.0, 'unixe
        END AS country,
        body ->> '$.access_mode' AS access_mode, body ->> '$.refresh_rate' AS refresh_rate,
        body ->> '$.external_id' AS external_id, last_accessed_at,
-       (SELECT strftime('%Y-%m-%dT%H:%M:%fZ', journal.received_at / 1000.0, 'unixepoch') FROM journal
-         WHERE journal.seq = (SELECT max(seq) FROM (
-                   SELECT max(wanted) AS seq FROM work WHERE work.link_id = links.link_id
-                    UNION ALL
-                   SELECT max(seq) FROM events WHERE events.link_id = links.link_id AND action <> 'fetch'))) AS last_webhook,
+       (SELECT strftime('%Y-%m-%dT%H:%M:%fZ', coalesce(journal.received_at, newest.received_at) / 1000.0, 'unixepoch')
+           FROM events AS newest LEFT JOIN journal ON journal.seq = newest.seq
+          WHERE newest.seq = (SELECT max(seq) FROM (
+                    SELECT max(wanted) AS seq FROM work WHERE work.link_id = links.link_id
+                     UNION ALL
+                    SELECT max(events.seq) FROM events WHERE events.link_id = links.link_id AND action <> 'fetch'))) AS last_webhook,
        (SELECT count(*) FROM objects WHERE objects.link_id = links.link_id AND objects.deleted_at IS NULL) AS objects,
        body
   FROM links;

@@ -8,14 +8,14 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
 
-/// No right clock shows a time before this program was written (2026-11-01T00:00:00Z).
-const PLAUSIBLE_FROM: UnixMs = UnixMs(1_793_491_200_000);
-
 /// A point in time: milliseconds since 1970-01-01T00:00:00Z, as in every `*_at` column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct UnixMs(pub i64);
 
 impl UnixMs {
+    /// No right clock shows a time before this program was written (2026-11-01T00:00:00Z).
+    pub const EARLIEST_PLAUSIBLE: Self = Self(1_793_491_200_000);
+
     /// What the wall clock shows, right or wrong.
     pub fn now() -> Self {
         let since = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
@@ -27,7 +27,7 @@ impl UnixMs {
 
     /// Whether a clock that shows this time can be right.
     pub fn is_plausible(self) -> bool {
-        self >= PLAUSIBLE_FROM
+        self >= Self::EARLIEST_PLAUSIBLE
     }
 
     /// This time and a duration later.

@@ -4,7 +4,9 @@
  *   FAULTS_SYNC_DELAY_US=N   every fsync and fdatasync takes N microseconds longer
  *   FAULTS_DIR=DIR           while DIR/fail-sync exists, syncs fail with EIO; while DIR/fail-write exists, writes to
  *                            files fail with ENOSPC; while DIR/full exists, those fail that would make a file longer
- *                            (but SQLite's shared memory); while DIR/hold-sync exists, syncs do not return; while
+ *                            (but SQLite's shared memory); while DIR/full-but-for-ballast exists, the same, until a file
+ *                            named ballast beside it is gone; while DIR/free-mib exists, file systems say that they
+ *                            have as many MiB free as it says, of 16 GiB; while DIR/hold-sync exists, syncs do not return; while
  *                            DIR/clock-not-set exists, the wall clock shows a few minutes after 1970 began;
  *                            DIR/fail-clock makes the time of day fail once on the main thread, and is gone then: Rust
  *                            answers that with a panic
@@ -24,6 +26,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <time.h>
@@ -103,6 +106,53 @@ static int grows(int fd, off_t end) {
     return length < 4 || strcmp(path + length - 4, "-shm") != 0;
 }
 
+/* Whether there is no room for this write. The ballast is looked for in the directory of the file itself. */
+static int no_room(int fd, off_t end) {
+    char path[3500], *slash;
+    if (asked("full")) return grows(fd, end);
+    if (!asked("full-but-for-ballast") || !grows(fd, end) || !path_of(fd, path, sizeof path - 10)) return 0;
+    if ((slash = strrchr(path, '/'))) strcpy(slash, "/ballast");
+    return access(path, F_OK) == 0;
+}
+
+static int told(int result, struct statvfs *found) {
+    char path[4096], text[32] = "";
+    if (result != 0 || !asked("free-mib")) return result;
+    snprintf(path, sizeof path, "%s/free-mib", directory);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return result;
+    if (read(fd, text, sizeof text - 1) < 0) text[0] = 0;
+    close(fd);
+    found->f_frsize = found->f_bsize = 1024;
+    found->f_blocks = 16 * 1024 * 1024;
+    found->f_bfree = found->f_bavail = strtoul(text, NULL, 10) * 1024;
+    return result;
+}
+
+int statvfs(const char *path, struct statvfs *found) {
+    static int (*real)(const char *, struct statvfs *);
+    if (!real) real = (int (*)(const char *, struct statvfs *))dlsym(RTLD_NEXT, "statvfs");
+    return told(real(path, found), found);
+}
+
+int statvfs64(const char *path, struct statvfs64 *found) {
+    static int (*real)(const char *, struct statvfs64 *);
+    if (!real) real = (int (*)(const char *, struct statvfs64 *))dlsym(RTLD_NEXT, "statvfs64");
+    return told(real(path, found), (struct statvfs *)found);
+}
+
+static int set_aside(const char *name, int fd, int mode, off_t offset, off_t length) {
+    int (*real)(int, int, off_t, off_t) = (int (*)(int, int, off_t, off_t))dlsym(RTLD_NEXT, name);
+    if (asked("full") && grows(fd, offset + length)) {
+        errno = ENOSPC;
+        return -1;
+    }
+    return real(fd, mode, offset, length);
+}
+
+int fallocate(int fd, int mode, off_t offset, off_t length) { return set_aside("fallocate", fd, mode, offset, length); }
+int fallocate64(int fd, int mode, off64_t offset, off64_t length) { return set_aside("fallocate64", fd, mode, offset, length); }
+
 static void note(const char *what, int fd, long value) {
     char path[3500] = "socket", line[4096];
     struct timespec now;
@@ -136,7 +186,7 @@ int fdatasync(int fd) { return synced("fdatasync", fd); }
 
 static ssize_t written(const char *name, int fd, const void *bytes, size_t length, off_t offset) {
     ssize_t (*real)(int, const void *, size_t, off_t) = (ssize_t(*)(int, const void *, size_t, off_t))dlsym(RTLD_NEXT, name);
-    if ((asked("fail-write") && is_file(fd)) || (asked("full") && grows(fd, offset + (off_t)length))) {
+    if ((asked("fail-write") && is_file(fd)) || no_room(fd, offset + (off_t)length)) {
         note("write-failed", fd, ENOSPC);
         errno = ENOSPC;
         return -1;

@@ -50,6 +50,7 @@ struct Tables {
     listen: String,
     tls: String,
     api: String,
+    storage: String,
 }
 
 impl Place {
@@ -63,6 +64,7 @@ impl Place {
             listen: "address = [\"127.0.0.1:0\"]\nallow = [\"127.0.0.0/8\"]\n".to_owned(),
             tls: "mode = \"off\"\n".to_owned(),
             api: String::new(),
+            storage: String::new(),
         };
         Self {
             directory,
@@ -72,6 +74,13 @@ impl Place {
             level: "debug",
             network: None,
         }
+    }
+
+    /// With these lines under `[storage]`.
+    pub(crate) fn storing(mut self, lines: &str) -> Self {
+        self.tables.storage += lines;
+        self.tables.storage += "\n";
+        self
     }
 
     /// In this network namespace in place of ours.
@@ -216,6 +225,16 @@ impl Place {
         File::create(self.path("faults").join(fault)).expect("a fault");
     }
 
+    /// Makes every file system say that it has so much free.
+    pub(crate) fn say_free(&self, mib: u64) {
+        let (new, said) = (
+            self.path("free-mib.new"),
+            self.path("faults").join("free-mib"),
+        );
+        fs::write(&new, mib.to_string()).expect("a file");
+        fs::rename(new, said).expect("a fault");
+    }
+
     /// Turns it off again.
     pub(crate) fn mend_disk(&self, fault: &str) {
         fs::remove_file(self.path("faults").join(fault)).expect("a fault that was on");
@@ -253,8 +272,10 @@ impl Place {
             listen,
             tls,
             api,
+            storage,
         } = &self.tables;
-        let text = format!("{top}\n[listen]\n{listen}\n[tls]\n{tls}\n[api]\n{api}");
+        let text =
+            format!("{top}\n[listen]\n{listen}\n[tls]\n{tls}\n[storage]\n{storage}\n[api]\n{api}");
         let path = self.path("config.toml");
         fs::write(&path, text).expect("a configuration");
         path

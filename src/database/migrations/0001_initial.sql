@@ -27,8 +27,11 @@ WHEN OLD.seq = (SELECT max(seq) FROM journal)
 BEGIN SELECT RAISE(ABORT, 'the newest journal row must stay, or its seq would be used again'); END;
 
 -- The slim, parsed side of a journal row: what it was and what we decided. Written by planning, outlives the journal row.
+-- Retention removes it much later, but never the newest about a link.
 CREATE TABLE events (
     seq          INTEGER PRIMARY KEY,
+    -- From the journal row, when that has gone by retention; NULL as long as it is there.
+    received_at  INTEGER,
     webhook_id   TEXT,
     type         TEXT,
     code         TEXT,
@@ -51,6 +54,7 @@ CREATE TABLE events (
 -- What asks for a fetch is found by its work. Among all webhooks each link has a page of such an index of its own, and each
 -- webhook would write one.
 CREATE INDEX events_by_link ON events (link_id, seq) WHERE link_id IS NOT NULL AND action <> 'fetch';
+CREATE INDEX events_alone ON events (seq) WHERE received_at IS NOT NULL;
 
 -- One row is one thing to keep fetched. Pending is derived (wanted > fetched) and so cannot disagree with itself; being
 -- worked on is not stored at all, so a crash needs no repair. The work of a link that needs its user, or is gone, waits
@@ -211,7 +215,7 @@ CREATE TABLE erasures (
 -- planned_to: the newest seq that was planned. oldest_reader: the lowest version of this schema a program must know to
 -- work with this file. views: which text of the views is in place. catalog: the webhooks that were known to the program
 -- that planned last. alive_at: when the gateway last noted that it runs. away_from: since when webhooks may be missing, while
--- nobody has made up for it. certificate_until: until when the listener's certificate is valid. scrubbed: free pages hold
+-- nobody has made up for it. certificate_until: until when the listener's certificate is valid. believed_at: what the clock showed when retention last went by it. scrubbed: free pages hold
 -- nothing any more. refused.*: counters that outlive a restart.
 CREATE TABLE meta (
     key   TEXT PRIMARY KEY,
