@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{Store, work};
 use crate::database::{Reader, WriteError, pages};
 use crate::drain::links::Status;
+use crate::journal;
 use crate::limits::{CLEAN_PAGES_MAX, ERASE_ROWS_MAX, STORE_BYTES_MAX};
 use crate::system::clock::UnixMs;
 use crate::webhook::Seq;
@@ -314,10 +315,8 @@ fn unplanned_too(
 
 /// Empties the bodies of these webhooks.
 pub(super) fn empty(transaction: &Transaction<'_>, seqs: &[Seq]) -> rusqlite::Result<()> {
-    let mut empty =
-        transaction.prepare_cached("UPDATE journal SET body = '' WHERE seq = ?1 AND body <> ''")?;
     seqs.iter()
-        .try_for_each(|seq| empty.execute([seq.0]).map(drop))
+        .try_for_each(|seq| journal::empty(transaction, *seq))
 }
 
 /// Whether everything of this link was erased here.

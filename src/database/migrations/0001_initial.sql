@@ -13,6 +13,9 @@ CREATE TABLE journal (
     clock_trusted INTEGER NOT NULL CHECK (clock_trusted IN (0, 1)),
     -- The address the request came from.
     peer          TEXT NOT NULL CHECK (peer <> ''),
+    -- CRC-32C of all other columns but seq: each integer as eight bytes, each text as its length and its bytes, least
+    -- significant byte first. A bit that flips on the card is found by it.
+    checksum      INTEGER NOT NULL CHECK (checksum BETWEEN 0 AND 4294967295),
     -- The bytes of the body. Empty for a probe of the URL, and after it was erased.
     body          TEXT NOT NULL
 ) STRICT;
@@ -20,6 +23,7 @@ CREATE TABLE journal (
 CREATE TRIGGER journal_is_never_updated BEFORE UPDATE ON journal
 WHEN NEW.body <> '' OR NEW.seq <> OLD.seq OR NEW.received_at <> OLD.received_at
   OR NEW.clock_trusted <> OLD.clock_trusted OR NEW.peer <> OLD.peer
+  OR (OLD.body = '' AND NEW.checksum <> OLD.checksum)
 BEGIN SELECT RAISE(ABORT, 'a journal row is never updated'); END;
 
 CREATE TRIGGER journal_keeps_its_newest_row BEFORE DELETE ON journal
