@@ -161,6 +161,15 @@ pub const PROBLEM_EVENT_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// ... and one that says the machine is short of something, for this long.
 pub const PROBLEM_TROUBLE_KEPT: Duration = Duration::from_secs(3600);
 
+// A file that may be damaged.
+
+/// Journal rows, or objects, that are verified in one reading: a few milliseconds, after which the WAL may start over.
+pub const VERIFY_ROWS_MAX: u32 = 1_000;
+/// Bytes of bodies in one such reading.
+pub const VERIFY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// Rows that are named when something is wrong with many: enough to see what they have in common.
+pub const VERIFY_FINDINGS_MAX: usize = 20;
+
 // The drain.
 
 /// Journal rows planned in one transaction.

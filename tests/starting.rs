@@ -215,9 +215,8 @@ fn a_file_that_is_not_a_database_is_left_as_it_is() {
     assert_fails(
         &place.fails_to_start(),
         &[
-            "is not a usable SQLite database",
-            "nothing was changed",
-            "mv ",
+            "is damaged, or no database of the gateway",
+            "belvo-gateway verify says more",
         ],
     );
     assert_eq!(

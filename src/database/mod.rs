@@ -9,7 +9,9 @@
 //!    committed row in a power cut.
 //! 3. A file is never half migrated: one immediate transaction a migration, the version in the same one.
 
+pub mod check;
 mod connection;
+pub mod damage;
 mod migrations;
 pub mod pages;
 mod writer;
@@ -63,7 +65,7 @@ pub enum OpenError {
     #[error("there is no {}; the gateway makes it when it first serves: give its state directory with --state, or start it", .0.display())]
     NoFile(PathBuf),
     /// The file is something else, or damaged.
-    #[error("{} is not a usable SQLite database: {source}; nothing was changed. Move it aside (mv {} {}.damaged, and its -wal if there is one) and start again: a fresh file is made", path.display(), path.display(), path.display())]
+    #[error("{} is damaged, or no database of the gateway: {source}; belvo-gateway verify says more. When the gateway is started it keeps the file under another name, serves from a fresh one, and copies into that what can be read", path.display())]
     NotADatabase {
         /// The file.
         path: PathBuf,
@@ -104,9 +106,7 @@ impl OpenError {
     fn from_sqlite(path: &Path, source: rusqlite::Error) -> Self {
         let path = path.to_owned();
         match source.sqlite_error_code() {
-            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
-                Self::NotADatabase { path, source }
-            }
+            _ if damage::is_damage(&source) => Self::NotADatabase { path, source },
             Some(ErrorCode::ReadOnly) => Self::NotWritable {
                 path,
                 source: io::Error::other(source.to_string()),
@@ -117,6 +117,11 @@ impl OpenError {
 }
 
 impl OpenError {
+    /// Whether the file itself is damaged.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::NotADatabase { .. })
+    }
+
     /// What keeps a writer from writing keeps a reader from reading.
     fn for_a_reader(self) -> Self {
         match self {

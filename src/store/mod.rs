@@ -13,6 +13,7 @@ pub mod planning;
 pub mod problems;
 pub mod refusals;
 pub mod summary;
+pub mod verify;
 pub mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
