@@ -26,8 +26,10 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::bookkeeper;
 use crate::config::{Origin, Reconcile, Settings, Tls};
+use crate::database::damage::SetAside;
 use crate::database::{OpenError, StateDirectory, WriteError, Writer, WriterFailed, open_writer};
 use crate::drain::budget::Budget;
+use crate::drain::salvage::Salvager;
 use crate::drain::{Drain, Parts};
 use crate::fetch::{Access, Client, KeyFiles, Keys, Roots, SetupError, Target, roots_from};
 use crate::intake::Intake;
@@ -41,9 +43,9 @@ use crate::notices::{Notice, Notices};
 use crate::operate::presence::Presence;
 use crate::operate::socket::{self, Socket};
 use crate::operate::{Failed, Operator, Order, Report};
-use crate::store::{Store, VIEWS};
+use crate::store::{Store, VIEWS, salvage};
 use crate::system::certificate::Validity;
-use crate::system::clock::Clock;
+use crate::system::clock::{Clock, UnixMs};
 use crate::system::notify;
 use crate::system::secret;
 use crate::system::stop::{self, Stop, Stopper};
@@ -196,7 +198,8 @@ pub fn run(
     origin: Origin,
 ) -> Result<(), GatewayError> {
     let directory = StateDirectory::lock(&settings.state_directory)?;
-    let connection = open_writer(&directory, VIEWS)?;
+    let (connection, set_aside) = salvage::start(&directory, UnixMs::now())?;
+    say_set_aside(set_aside, &notices);
     let runtime = runtime()?;
     let _in_runtime = runtime.enter();
     let listeners: Vec<TcpListener> = settings
@@ -232,6 +235,15 @@ pub fn run(
         drain,
         settings,
     }))
+}
+
+/// Says that the file was damaged.
+fn say_set_aside(set_aside: Option<SetAside>, notices: &Notices) {
+    if let Some(SetAside { name, why }) = set_aside {
+        notices.say(Notice::Warning(format!(
+            "the file was damaged ({why}); it is kept as {name}, a fresh one serves, and what can be read is copied into it"
+        )));
+    }
 }
 
 /// The files of the listener's certificate, if it does TLS.
@@ -507,7 +519,12 @@ impl DrainThread {
             );
             let bookkeeping = bookkeeper::run(notices, store, stopped.clone());
             let upkeeping = upkeep.run(stopped.clone());
-            let draining = Drain::new(parts).run(stopped);
+            let salvager = Salvager {
+                state_directory: parts.state_directory.clone(),
+                store: parts.store.clone(),
+                clock,
+            };
+            let draining = drain(salvager, Drain::new(parts), stopped);
             let outcome =
                 runtime.block_on(all(draining, bookkeeping, upkeeping, renewing, operating));
             // A name lookup that hangs must not hold up the end.
@@ -527,6 +544,19 @@ impl DrainThread {
                 drop(ended.send(outcome));
             })?;
         Ok(Self { stop, end })
+    }
+}
+
+/// Brings back what damaged files held, and plans and fetches as soon as is known what must not be.
+async fn drain(salvager: Salvager, drain: Drain<Client>, stop: Stop) -> Result<(), WriteError> {
+    let mut stopped = stop.clone();
+    tokio::select! {
+        () = stopped.told() => return Ok(()),
+        done = salvager.state_first() => done?,
+    }
+    tokio::select! {
+        ended = drain.run(stop) => ended,
+        Err(error) = salvager.run() => Err(error),
     }
 }
 

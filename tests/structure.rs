@@ -83,6 +83,7 @@ const ONLY: &[Only] = &[
                 "on the drain's thread, which no answer waits for",
             ),
             ("drain/planner.rs", "the same"),
+            ("drain/salvage.rs", "the same"),
             ("fetch/keys.rs", "the same"),
             ("gateway/", "the same"),
             ("bookkeeper.rs", "what the intake had to say, afterwards"),

@@ -14,6 +14,8 @@ mod connection;
 pub mod damage;
 mod migrations;
 pub mod pages;
+pub mod remains;
+mod wal;
 mod writer;
 
 use std::fs::{self, File, OpenOptions};
@@ -27,7 +29,7 @@ use thiserror::Error;
 
 use crate::limits::{READER_BUSY_WAIT, WRITER_BUSY_WAIT};
 
-pub use migrations::{LATEST, Views};
+pub use migrations::{LATEST, Views, example};
 pub use writer::{Committed, WriteError, Writer, WriterFailed};
 
 /// The name of the file in the state directory.
@@ -103,7 +105,7 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    fn from_sqlite(path: &Path, source: rusqlite::Error) -> Self {
+    pub(crate) fn from_sqlite(path: &Path, source: rusqlite::Error) -> Self {
         let path = path.to_owned();
         match source.sqlite_error_code() {
             _ if damage::is_damage(&source) => Self::NotADatabase { path, source },
@@ -156,7 +158,8 @@ fn next_step(error: &rusqlite::Error) -> &'static str {
 #[derive(Debug)]
 pub struct StateDirectory {
     path: PathBuf,
-    _lock: File,
+    /// Holds a byte once the file beside it was in use: one that is empty then has lost everything.
+    lock: File,
 }
 
 impl StateDirectory {
@@ -181,7 +184,7 @@ impl StateDirectory {
         match lock.try_lock() {
             Ok(()) => Ok(Self {
                 path: path.to_owned(),
-                _lock: lock,
+                lock,
             }),
             Err(fs::TryLockError::WouldBlock) => Err(OpenError::Locked(path.to_owned())),
             Err(fs::TryLockError::Error(source)) => Err(not_writable(source)),
@@ -196,6 +199,18 @@ impl StateDirectory {
     /// The file in it.
     pub fn file(&self) -> PathBuf {
         self.path.join(FILE_NAME)
+    }
+
+    /// Whether the file was ever in use.
+    fn was_used(&self) -> bool {
+        self.lock.metadata().is_ok_and(|lock| lock.len() > 0)
+    }
+
+    /// Notes it. Where that fails, an empty file is taken for a new one, which it most likely is.
+    fn note_use(&self, used: bool) {
+        if used != self.was_used() {
+            drop(self.lock.set_len(used.into()));
+        }
     }
 }
 

@@ -25,6 +25,7 @@ pub mod plan;
 pub mod planner;
 pub mod repeats;
 pub mod retry;
+pub mod salvage;
 pub mod trouble;
 mod turns;
 pub mod work;

@@ -6,6 +6,7 @@ mod checksum;
 
 use std::time::Instant;
 
+use rusqlite::types::Value;
 use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use tokio::sync::watch;
 
@@ -142,6 +143,52 @@ pub fn empty(transaction: &Transaction<'_>, seq: Seq) -> rusqlite::Result<()> {
         .prepare_cached("UPDATE journal SET body = '', checksum = ?2 WHERE seq = ?1")?
         .execute(params![seq.0, emptied])
         .map(drop)
+}
+
+/// Puts an empty row at `seq`, so that all later ones come after it.
+///
+/// # Errors
+/// When SQLite cannot write.
+pub fn leap(transaction: &Transaction<'_>, seq: Seq, now: UnixMs) -> rusqlite::Result<()> {
+    let (trusted, peer) = (now.is_plausible(), "salvage");
+    transaction
+        .execute(
+            "INSERT INTO journal (seq, received_at, clock_trusted, peer, checksum, body) VALUES (?1, ?2, ?3, ?4, ?5, '')",
+            params![seq.0, now.0, trusted, peer, checksum(now.0, trusted, peer, "")],
+        )
+        .map(drop)
+}
+
+/// Whether a row that was read from elsewhere, with all columns in their order, has the checksum that it says.
+pub fn is_whole(row: &[Value]) -> bool {
+    let [
+        Value::Integer(_),
+        Value::Integer(received_at),
+        Value::Integer(trusted @ 0..=1),
+        Value::Text(peer),
+        Value::Integer(said),
+        Value::Text(body),
+    ] = row
+    else {
+        return false;
+    };
+    *said == checksum(*received_at, *trusted == 1, peer, body)
+}
+
+/// Whether the row with the seq of such a one is the same, or was once, before it was emptied.
+///
+/// # Errors
+/// When SQLite cannot read.
+pub fn has_like(connection: &Connection, row: &[Value]) -> rusqlite::Result<bool> {
+    let [seq, received_at, _, peer, checksum, _] = row else {
+        return Ok(false);
+    };
+    connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM journal WHERE seq = ?1 AND received_at = ?2 AND peer = ?3
+                               AND (checksum = ?4 OR body = ''))",
+        )?
+        .query_row(params![seq, received_at, peer, checksum], |row| row.get(0))
 }
 
 /// What was looked at in the journal, and which of it is not as it was received.

@@ -319,6 +319,17 @@ pub(super) fn empty(transaction: &Transaction<'_>, seqs: &[Seq]) -> rusqlite::Re
         .try_for_each(|seq| journal::empty(transaction, *seq))
 }
 
+/// Keeps a link erased that was erased in another file.
+pub(super) fn erased_before(transaction: &Transaction<'_>, link_id: &str) -> rusqlite::Result<()> {
+    transaction
+        .execute(
+            "INSERT OR REPLACE INTO links (link_id, status, since_at, reason, seq)
+             SELECT link_id, ?2, at, 'erase', 0 FROM erasures WHERE link_id = ?1 LIMIT 1",
+            params![link_id, Status::Erased.name()],
+        )
+        .map(drop)
+}
+
 /// Whether everything of this link was erased here.
 ///
 /// # Errors

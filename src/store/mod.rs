@@ -12,6 +12,7 @@ pub mod orders;
 pub mod planning;
 pub mod problems;
 pub mod refusals;
+pub mod salvage;
 pub mod summary;
 pub mod verify;
 pub mod work;

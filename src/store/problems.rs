@@ -26,6 +26,8 @@ pub enum Kind {
     ProxyInFront,
     /// A body from an allowed source was no JSON object and was answered 400.
     UnreadableBody,
+    /// A damaged file was set aside, and a fresh one is in use.
+    FileDamaged,
     /// The process is short of something that it needs from the machine.
     Trouble,
     /// A fetch failed and will not be tried again by itself.
@@ -79,6 +81,7 @@ impl Kind {
             Self::ProxyUnclear => "proxy-unclear",
             Self::ProxyInFront => "proxy-in-front",
             Self::UnreadableBody => "unreadable-body",
+            Self::FileDamaged => "file-damaged",
             Self::Trouble => "trouble",
             Self::FetchFailed => "fetch-failed",
             Self::LinkBlocked => "link-blocked",
@@ -128,6 +131,7 @@ impl Kind {
             | Self::ProxyUnclear
             | Self::Trouble => 1,
             Self::FetchFailed
+            | Self::FileDamaged
             | Self::FetchDelayed
             | Self::LinkBlocked
             | Self::RetrievalFailed

@@ -210,6 +210,27 @@ CREATE TABLE erasures (
     finished_at INTEGER
 ) STRICT;
 
+-- One row is one damaged file that was set aside at a start, and how far what can be read of it has been copied into this
+-- one. Its journal rows keep their seq; what is received from then on has one above newest_seq.
+CREATE TABLE salvages (
+    -- Its name in the state directory.
+    file        TEXT PRIMARY KEY CHECK (file <> ''),
+    at          INTEGER NOT NULL,
+    -- What was wrong with it.
+    why         TEXT NOT NULL,
+    -- No journal row in it can have a larger seq.
+    newest_seq  INTEGER NOT NULL,
+    -- What is copied: state (what must not be fetched again, before anything is), content, plans (webhooks that were not
+    -- planned when the file was damaged are), over.
+    step        TEXT NOT NULL DEFAULT 'state' CHECK (step IN ('state', 'content', 'plans', 'over')),
+    -- The page, or in the last step the seq, where the step goes on.
+    next        INTEGER NOT NULL DEFAULT 1,
+    -- Rows that were copied, how many of them are webhooks, and places where one should be and none can be read.
+    copied      INTEGER NOT NULL DEFAULT 0,
+    webhooks    INTEGER NOT NULL DEFAULT 0,
+    unreadable  INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+
 -- planned_to: the newest seq that was planned. oldest_reader: the lowest version of this schema a program must know to
 -- work with this file. views: which text of the views is in place. catalog: the webhooks that were known to the program
 -- that planned last. alive_at: when the gateway last noted that it runs. away_from: since when webhooks may be missing, while
