@@ -3,6 +3,7 @@
 //! error and the service manager starts it afresh, which the journal makes safe. What changes while it runs is in
 //! `gateway/`.
 
+mod after_start;
 mod certificate;
 mod reload;
 #[cfg_attr(not(feature = "acme"), path = "gateway/no_renewal.rs")]
@@ -554,9 +555,11 @@ async fn drain(salvager: Salvager, drain: Drain<Client>, stop: Stop) -> Result<(
         () = stopped.told() => return Ok(()),
         done = salvager.state_first() => done?,
     }
+    let (directory, store) = (salvager.state_directory.clone(), salvager.store.clone());
     tokio::select! {
         ended = drain.run(stop) => ended,
         Err(error) = salvager.run() => Err(error),
+        Err(error) = after_start::look(directory, store) => Err(error),
     }
 }
 

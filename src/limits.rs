@@ -172,6 +172,11 @@ pub const VERIFY_BYTES_MAX: usize = 4 * 1024 * 1024;
 pub const START_LOOK_MAX: Duration = Duration::from_millis(25);
 /// The same when the file was noted to be damaged: longer, and short enough to serve within two seconds.
 pub const NOTED_LOOK_MAX: Duration = Duration::from_secs(1);
+/// The look once it serves, which goes on where the first has not come: what a card reads in a few seconds. All of a large
+/// file is for `verify`.
+pub const AFTER_START_LOOK_MAX: Duration = Duration::from_secs(2);
+/// Pages that are held in memory meanwhile: a few trees down to their leaves.
+pub const CHECK_CACHE_PAGES: i32 = 64;
 /// Steps of SQLite's machine between two looks at the clock, some ten microseconds.
 pub const CHECK_STEPS: i32 = 1_000;
 /// Rows that are named when something is wrong with many: enough to see what they have in common.

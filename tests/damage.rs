@@ -451,3 +451,85 @@ fn a_damaged_file_is_kept_and_a_fresh_one_serves_within_two_seconds() {
         assert!(gateway.stop().0.success());
     }
 }
+
+/// Empties the index of what is due, which SQLite's quick check does not notice.
+fn empty_an_index(place: &Place) {
+    let root = root(place, "work_by_due");
+    rewrite(place, "gateway.db", |bytes| {
+        bytes[root..root + PAGE].fill(0);
+        bytes[root..root + 8].copy_from_slice(&[0x0A, 0, 0, 0, 0, 0x10, 0, 0]);
+    });
+}
+
+#[test]
+fn damage_that_shows_in_use_ends_the_gateway_and_the_next_start_sets_the_file_aside() {
+    let place = used(3);
+    empty_an_index(&place);
+    let mut gateway = place.start();
+    // Planning it touches the index.
+    let answer = gateway.answers(historical_update(Resource::Accounts, LINK, 2));
+    assert_eq!(answer, 200);
+    assert!(!gateway.ended().success());
+    place.until_logged(&["the file is damaged", "the service manager starts"]);
+    drop(gateway);
+    let _gateway = place.start();
+    place.until(
+        "SELECT count(*) FROM attention WHERE kind = 'file-damaged'",
+        1,
+    );
+    place.until(
+        "SELECT count(*) FROM inbox WHERE seq <= 4 AND action = 'fetch'",
+        4,
+    );
+    assert_eq!(verify(&place), (vec![], Some(0)));
+    assert!(!place.state().join("damaged").exists());
+}
+
+#[test]
+fn damage_that_a_start_does_not_find_is_believed_the_second_time_it_shows() {
+    let place = used(3);
+    fs::write(place.state().join("damaged"), "a row was unreadable").expect("a note");
+    place.start().stop();
+    assert!(contents(&place, "gateway.db.damaged-").is_empty());
+    // As a gateway notes it that was started since.
+    fs::write(place.state().join("damaged"), "again: a row was unreadable").expect("a note");
+    let _gateway = place.start();
+    place.until(
+        "SELECT count(*) FROM attention WHERE kind = 'file-damaged' AND text LIKE '%(a row was unreadable)%'",
+        1,
+    );
+    place.until(
+        "SELECT count(*) FROM inbox WHERE seq <= 3 AND action = 'fetch'",
+        3,
+    );
+}
+
+#[test]
+fn verify_has_a_damaged_file_set_aside_when_it_is_told_to() {
+    let place = used(3);
+    empty_an_index(&place);
+    let (findings, code) = verify(&place);
+    assert_eq!(code, Some(1));
+    assert_eq!(findings, ["row 1 missing from index work_by_due"]);
+    place.reads("verify", &["--set-aside"]);
+    let _gateway = place.start();
+    place.until(
+        "SELECT count(*) FROM attention WHERE kind = 'file-damaged'",
+        1,
+    );
+    assert_eq!(verify(&place), (vec![], Some(0)));
+}
+
+#[test]
+fn a_flipped_bit_in_a_new_webhook_is_a_problem_after_a_start_and_the_file_stays() {
+    let place = used(3);
+    opened(&place)
+        .execute_batch("UPDATE journal SET body = replace(body, '2', '3') WHERE seq = 2")
+        .expect("a flip");
+    let _gateway = place.start();
+    place.until(
+        "SELECT text FROM attention WHERE kind = 'webhook-damaged' AND next_step LIKE '%belvo-gateway events show%'",
+        "webhook 2 differs from its checksum".to_owned(),
+    );
+    assert!(contents(&place, "gateway.db.damaged-").is_empty());
+}

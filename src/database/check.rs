@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode};
 
 use super::Reader;
-use crate::limits::CHECK_STEPS;
+use crate::limits::{CHECK_CACHE_PAGES, CHECK_STEPS};
 
 /// What stands for the list of tables itself, with which the pages that are free are checked.
 const SCHEMA: &str = "sqlite_schema";
@@ -64,6 +64,8 @@ pub(super) fn within(
         false => "quick_check",
     };
     let begun = Instant::now();
+    // Each page is looked at once: to keep many would only take memory.
+    connection.pragma_update(None, "cache_size", CHECK_CACHE_PAGES)?;
     connection.progress_handler(CHECK_STEPS, Some(move || begun.elapsed() > wait))?;
     connection.pragma_update(None, "ignore_check_constraints", "ON")?;
     let said = connection.query_row(&format!("PRAGMA {pragma}(1)"), [], |row| {

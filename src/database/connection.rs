@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
-use super::{StateDirectory, Views, WriteError, open_writer, pragma_text};
+use super::{StateDirectory, Views, WriteError, damage, open_writer, pragma_text};
 use crate::limits::{REOPEN_PAUSE, WRITER_BUSY_WAIT};
 
 /// Whether a commit waits for the disk.
@@ -115,6 +115,11 @@ impl WriteConnection {
         self.wal_pages.load(Ordering::Relaxed)
     }
 
+    /// Has the next start look at all of the file; says whether that could be noted.
+    pub(super) fn note_damage(&self, why: &str) -> bool {
+        damage::note_in_use(self.directory.path(), why).is_ok()
+    }
+
     /// Runs `work` in one transaction. What it refuses alone is rolled back and no failure.
     ///
     /// # Errors
@@ -212,7 +217,7 @@ impl WriteConnection {
                 Ok(())
             }
             Err(error) => {
-                let error = WriteError::Database(error.to_string());
+                let error = WriteError::from(error);
                 self.trouble = Some((error.clone(), Instant::now()));
                 Err(error)
             }

@@ -23,6 +23,7 @@ use std::io;
 use std::ops::Deref;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use thiserror::Error;
@@ -322,6 +323,19 @@ impl Deref for Reader {
 
     fn deref(&self) -> &Connection {
         &self.0
+    }
+}
+
+impl Reader {
+    /// SQLite's own check, for this long at most, and what it finds.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn check(&mut self, wait: Duration) -> rusqlite::Result<Option<String>> {
+        Ok(match check::within(&mut self.0, false, wait)? {
+            check::Found::Damaged(what) => Some(what),
+            check::Found::Whole | check::Found::TimeUp => None,
+        })
     }
 }
 

@@ -19,7 +19,7 @@ use thiserror::Error;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::connection::{Durability, Ended, Ran, WriteConnection};
-use super::{StateDirectory, Views, next_step};
+use super::{OpenError, StateDirectory, Views, damage, next_step};
 use crate::limits::{
     APPENDS_PER_COMMIT_MAX, APPENDS_QUEUED_MAX, CHANGES_QUEUED_MAX, GATHER_WAIT_MAX,
     THREAD_STACK_BYTES, TRUNCATE_PAUSE, TRUNCATE_TRIES_MAX, WAL_PAGES_IDLE_MAX, WAL_PAGES_MAX,
@@ -50,11 +50,17 @@ pub enum WriteError {
     /// The storage said no.
     #[error("{0}")]
     Database(String),
+    /// The file is damaged.
+    #[error("{0}")]
+    Damaged(String),
 }
 
 impl WriteError {
     /// What SQLite said, with the next step where there is one.
     pub(super) fn storage(error: &rusqlite::Error) -> Self {
+        if damage::is_damage(error) {
+            return Self::Damaged(error.to_string());
+        }
         Self::Database(format!("{error}{}", next_step(error)))
     }
 }
@@ -62,6 +68,15 @@ impl WriteError {
 impl From<rusqlite::Error> for WriteError {
     fn from(error: rusqlite::Error) -> Self {
         Self::storage(&error)
+    }
+}
+
+impl From<OpenError> for WriteError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::NotADatabase { source, .. } => Self::storage(&source),
+            other => Self::Database(other.to_string()),
+        }
     }
 }
 
@@ -73,6 +88,14 @@ pub enum WriterFailed {
     Persistent {
         /// What it said last.
         last: String,
+    },
+    /// The file is damaged, which only a start can mend.
+    #[error(
+        "the file is damaged: {why}; ending, so that the service manager starts the gateway afresh, which keeps the file under another name and serves from a fresh one"
+    )]
+    Damaged {
+        /// What SQLite said.
+        why: String,
     },
     /// A piece of work panicked inside its transaction, which was rolled back.
     #[error(
@@ -466,6 +489,9 @@ impl Thread {
             };
             match outcome {
                 Ok(wrote) => failing = failing.filter(|_| !wrote),
+                Err(WriteError::Damaged(why)) if self.connection.note_damage(&why) => {
+                    return Err(WriterFailed::Damaged { why });
+                }
                 Err(error) => {
                     let now = Instant::now();
                     let recent = failing.filter(|(_, last)| now - *last < WRITER_FAILING_GAP);

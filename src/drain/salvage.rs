@@ -210,6 +210,6 @@ impl Salvager {
     }
 
     fn reader(&self) -> Result<Reader, WriteError> {
-        open_reader(&self.state_directory).map_err(|error| WriteError::Database(error.to_string()))
+        Ok(open_reader(&self.state_directory)?)
     }
 }

@@ -28,6 +28,8 @@ pub enum Kind {
     UnreadableBody,
     /// A damaged file was set aside, and a fresh one is in use.
     FileDamaged,
+    /// What a webhook's row holds is not what was received.
+    WebhookDamaged,
     /// The process is short of something that it needs from the machine.
     Trouble,
     /// A fetch failed and will not be tried again by itself.
@@ -82,6 +84,7 @@ impl Kind {
             Self::ProxyInFront => "proxy-in-front",
             Self::UnreadableBody => "unreadable-body",
             Self::FileDamaged => "file-damaged",
+            Self::WebhookDamaged => "webhook-damaged",
             Self::Trouble => "trouble",
             Self::FetchFailed => "fetch-failed",
             Self::LinkBlocked => "link-blocked",
@@ -132,6 +135,7 @@ impl Kind {
             | Self::Trouble => 1,
             Self::FetchFailed
             | Self::FileDamaged
+            | Self::WebhookDamaged
             | Self::FetchDelayed
             | Self::LinkBlocked
             | Self::RetrievalFailed

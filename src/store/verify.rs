@@ -1,16 +1,20 @@
 //! Whether the file keeps what it promises, beyond what SQLite can check: the invariants of the tables, in pieces, so that
 //! nobody waits for it. Only reads.
 
+use std::path::Path;
+
 use rusqlite::params_from_iter;
 use serde::Serialize;
 
 use super::planned_to;
-use crate::database::{Reader, check};
+use super::problems::{Change, Kind, Problem};
+use crate::database::{Reader, WriteError, check, open_reader};
 use crate::journal;
-use crate::limits::{VERIFY_BYTES_MAX, VERIFY_FINDINGS_MAX, VERIFY_ROWS_MAX};
+use crate::limits::{AFTER_START_LOOK_MAX, VERIFY_BYTES_MAX, VERIFY_FINDINGS_MAX, VERIFY_ROWS_MAX};
 use crate::webhook::Seq;
 
 const DAMAGED: &str = "belvo-gateway verify --set-aside, and then systemctl restart belvo-gateway: it keeps the file under another name, serves from a fresh one, and copies into that what can be read";
+const DIFFERS_WHAT: &str = "differs from its checksum: webhook";
 const DIFFERS: &str = "what is in this row is not what was received: compare it with what it led to (belvo-gateway events show SEQ), and fetch that again (belvo-gateway retry --event SEQ --fetched --yes); the card may be failing: copy the state directory to another one";
 const OURS: &str =
     "nothing of what was received is lost by it; send this to whoever supports the gateway";
@@ -80,6 +84,52 @@ pub fn verify(reader: &Reader, mut at: impl FnMut(&str)) -> rusqlite::Result<Ver
     Ok(verified)
 }
 
+/// What a look has shown that does not go to the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Glance {
+    /// SQLite calls it damaged.
+    Damaged(String),
+    /// It does not, as far as was looked; these of the newest webhooks differ from their checksums.
+    Well {
+        /// Their places.
+        differ: Vec<Seq>,
+    },
+}
+
+/// Looks at the newest webhooks, and at as much of the file as a moment allows.
+///
+/// # Errors
+/// When the file cannot be read.
+pub fn glance(state_directory: &Path) -> Result<Glance, WriteError> {
+    let mut reader = open_reader(state_directory)?;
+    let newest = journal::newest(&reader)?;
+    let from = Seq(newest.0.saturating_sub(i64::from(VERIFY_ROWS_MAX)));
+    let looked = journal::look(&reader, from, VERIFY_ROWS_MAX, VERIFY_BYTES_MAX)?;
+    Ok(match reader.check(AFTER_START_LOOK_MAX)? {
+        Some(what) => Glance::Damaged(what),
+        None => Glance::Well {
+            differ: looked.differ,
+        },
+    })
+}
+
+/// What a person should know about webhooks that differ.
+pub fn problem(differ: &[Seq]) -> Change {
+    let numbers: Vec<_> = differ.iter().map(|seq| seq.0).collect();
+    match about(&numbers, DIFFERS_WHAT, DIFFERS) {
+        None => Change::Close(Kind::WebhookDamaged, String::new()),
+        Some(Finding {
+            what, next_step, ..
+        }) => Change::Open(Problem {
+            kind: Kind::WebhookDamaged,
+            subject: String::new(),
+            text: what,
+            next_step,
+            evidence: None,
+        }),
+    }
+}
+
 /// What must not be there, as a question for numbers of rows.
 const BROKEN: &[(&str, &str)] = &[
     (
@@ -130,7 +180,7 @@ fn journal_rows(
         differ.truncate(VERIFY_FINDINGS_MAX);
         forgotten.truncate(VERIFY_FINDINGS_MAX);
     }
-    let differs = about(&differ, "differs from its checksum: webhook", DIFFERS);
+    let differs = about(&differ, DIFFERS_WHAT, DIFFERS);
     verified.findings.extend(differs);
     let forgotten = about(
         &forgotten,
