@@ -42,6 +42,8 @@ pub enum Command {
     Reconcile(Reconcile),
     /// Remove everything that is kept of a link, for good. Only shows what that is, unless --yes is given.
     Erase(Erase),
+    /// Read the whole file and say whether it is as it should be. Exit 1 when it is not.
+    Verify(Verify),
 }
 
 /// Where the configuration is.
@@ -221,6 +223,18 @@ pub struct Erase {
     /// Do it.
     #[arg(long)]
     pub yes: bool,
+}
+
+/// Arguments of `verify`.
+#[derive(Args, Debug)]
+pub struct Verify {
+    /// Where the file is.
+    #[command(flatten)]
+    pub reading: Reading,
+    /// When the file is damaged, have the next start of the gateway set it aside, which otherwise looks at a large file
+    /// for a moment only.
+    #[arg(long)]
+    pub set_aside: bool,
 }
 
 /// Arguments of `problems`.

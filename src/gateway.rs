@@ -3,6 +3,7 @@
 //! error and the service manager starts it afresh, which the journal makes safe. What changes while it runs is in
 //! `gateway/`.
 
+mod after_start;
 mod certificate;
 mod reload;
 #[cfg_attr(not(feature = "acme"), path = "gateway/no_renewal.rs")]
@@ -27,9 +28,11 @@ use tokio::time::{MissedTickBehavior, interval, timeout};
 
 use crate::bookkeeper;
 use crate::config::{Origin, Reconcile, Settings, Tls};
+use crate::database::damage::SetAside;
 use crate::database::{OpenError, StateDirectory, WriteError, Writer, WriterFailed, open_writer};
 use crate::drain::budget::Budget;
 use crate::drain::retention::Retention;
+use crate::drain::salvage::Salvager;
 use crate::drain::{Drain, Parts};
 use crate::fetch::{Access, Client, KeyFiles, Keys, Roots, SetupError, Target, roots_from};
 use crate::intake::Intake;
@@ -43,9 +46,9 @@ use crate::notices::{Notice, Notices};
 use crate::operate::presence::Presence;
 use crate::operate::socket::{self, Socket};
 use crate::operate::{Failed, Operator, Order, Report};
-use crate::store::{Store, VIEWS};
+use crate::store::{Store, VIEWS, salvage};
 use crate::system::certificate::Validity;
-use crate::system::clock::Clock;
+use crate::system::clock::{Clock, UnixMs};
 use crate::system::notify;
 use crate::system::secret;
 use crate::system::stop::{self, Stop, Stopper};
@@ -199,7 +202,8 @@ pub fn run(
     origin: Origin,
 ) -> Result<(), GatewayError> {
     let directory = StateDirectory::lock(&settings.state_directory)?;
-    let connection = open_writer(&directory, VIEWS)?;
+    let (connection, set_aside) = salvage::start(&directory, UnixMs::now())?;
+    say_set_aside(set_aside, &notices);
     let runtime = runtime()?;
     let _in_runtime = runtime.enter();
     let listeners: Vec<TcpListener> = settings
@@ -236,6 +240,15 @@ pub fn run(
         drain,
         settings,
     }))
+}
+
+/// Says that the file was damaged.
+fn say_set_aside(set_aside: Option<SetAside>, notices: &Notices) {
+    if let Some(SetAside { name, why }) = set_aside {
+        notices.say(Notice::Warning(format!(
+            "the file was damaged ({why}); it is kept as {name}, a fresh one serves, and what can be read is copied into it"
+        )));
+    }
 }
 
 /// The files of the listener's certificate, if it does TLS.
@@ -506,18 +519,23 @@ impl DrainThread {
             let seen = (certificate, disk);
             let upkeep = Upkeep::new(reload, seen, renewed, access, budget, store.clone());
             let renewing = Box::pin(renew(renewal, store.clone(), stopped.clone()));
-            let operating = operating(
+            let operating = Box::pin(operating(
                 operator,
                 socket,
                 api.reconcile,
                 notices.clone(),
                 stopped.clone(),
-            );
+            ));
             let retention = Retention::new(retained, store.clone(), clock, keeping, room);
             let retaining = Box::pin(retention.run(stopped.clone()));
             let bookkeeping = bookkeeper::run(notices, store, stopped.clone());
             let upkeeping = upkeep.run(stopped.clone());
-            let draining = Drain::new(parts).run(stopped);
+            let salvager = Salvager {
+                state_directory: parts.state_directory.clone(),
+                store: parts.store.clone(),
+                clock,
+            };
+            let draining = Box::pin(drain(salvager, Drain::new(parts), stopped));
             let outcome = runtime.block_on(all(
                 draining,
                 bookkeeping,
@@ -543,6 +561,21 @@ impl DrainThread {
                 drop(ended.send(outcome));
             })?;
         Ok(Self { stop, end })
+    }
+}
+
+/// Brings back what damaged files held, and plans and fetches as soon as is known what must not be.
+async fn drain(salvager: Salvager, drain: Drain<Client>, stop: Stop) -> Result<(), WriteError> {
+    let mut stopped = stop.clone();
+    tokio::select! {
+        () = stopped.told() => return Ok(()),
+        done = salvager.state_first() => done?,
+    }
+    let (directory, store) = (salvager.state_directory.clone(), salvager.store.clone());
+    tokio::select! {
+        ended = drain.run(stop) => ended,
+        Err(error) = salvager.run() => Err(error),
+        Err(error) = after_start::look(directory, store) => Err(error),
     }
 }
 

@@ -196,6 +196,40 @@ pub const PROBLEM_EVENT_KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
 /// ... and one that says the machine is short of something, for this long.
 pub const PROBLEM_TROUBLE_KEPT: Duration = Duration::from_secs(3600);
 
+// A file that may be damaged.
+
+/// Journal rows, or objects, that are verified in one reading: a few milliseconds, after which the WAL may start over.
+pub const VERIFY_ROWS_MAX: u32 = 1_000;
+/// Bytes of bodies in one such reading.
+pub const VERIFY_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// A look at the file before a start serves: a file of some megabytes is checked as a whole in it, and of a larger one as
+/// much as can be, so that the first 200 does not wait for the rest.
+pub const START_LOOK_MAX: Duration = Duration::from_millis(25);
+/// The same when the file was noted to be damaged: longer, and short enough to serve within two seconds.
+pub const NOTED_LOOK_MAX: Duration = Duration::from_secs(1);
+/// The look once it serves, which goes on where the first has not come: what a card reads in a few seconds. All of a large
+/// file is for `verify`.
+pub const AFTER_START_LOOK_MAX: Duration = Duration::from_secs(2);
+/// Pages that are held in memory meanwhile: a few trees down to their leaves.
+pub const CHECK_CACHE_PAGES: i32 = 64;
+/// Steps of SQLite's machine between two looks at the clock, some ten microseconds.
+pub const CHECK_STEPS: i32 = 1_000;
+/// Rows that are named when something is wrong with many: enough to see what they have in common.
+pub const VERIFY_FINDINGS_MAX: usize = 20;
+
+/// A row that is read from a damaged file: a body or an object, and the rest of its row.
+pub const SALVAGED_ROW_BYTES_MAX: usize = ANSWER_BYTES_MAX + HEAD_BYTES_MAX;
+/// Pages of a damaged file that are read for one change, so that the drain's thread is not held up.
+pub const SALVAGE_PAGES_MAX: u32 = 64;
+/// How long a start looks in a damaged file for the newest webhook.
+pub const SALVAGE_SEQ_LOOK_MAX: Duration = Duration::from_millis(300);
+/// The least a webhook takes in the file. So many bytes hold one at most whose number is not known.
+pub const WEBHOOK_BYTES_MIN: u64 = 32;
+/// A fresh file counts its webhooks from a multiple of this on, above all that the damaged one may have had.
+pub const SEQ_LEAP: i64 = 1_000_000;
+/// Between two looks at whether a damaged file was removed.
+pub const SET_ASIDE_LOOK_EVERY: Duration = Duration::from_secs(60);
+
 // The drain.
 
 /// Journal rows planned in one transaction.

@@ -54,6 +54,7 @@ fn version_and_help_say_what_this_is() {
         "retry",
         "reconcile",
         "erase",
+        "verify",
     ] {
         assert!(run("--help").contains(command), "{command}");
     }
@@ -170,7 +171,7 @@ fn problems_are_listed_with_their_next_step_and_the_exit_code_says_that_there_ar
 #[test]
 fn without_a_file_the_reading_commands_say_how_to_get_one() {
     let place = Place::new();
-    for command in ["status", "events list", "problems"] {
+    for command in ["status", "events list", "problems", "verify"] {
         let output = place.reads(command, &[]);
         assert_eq!(output.status.code(), Some(1), "{command}");
         assert!(

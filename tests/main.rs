@@ -8,6 +8,7 @@ mod certificates;
 mod commands;
 mod contract;
 mod crashes;
+mod damage;
 mod fetching;
 mod following;
 mod fuzzed;

@@ -208,25 +208,6 @@ fn a_read_only_state_directory_says_what_it_must_be() {
 }
 
 #[test]
-fn a_file_that_is_not_a_database_is_left_as_it_is() {
-    let place = Place::new();
-    let bytes = [b'x'; 8192];
-    fs::write(place.state().join("gateway.db"), bytes).expect("a file");
-    assert_fails(
-        &place.fails_to_start(),
-        &[
-            "is not a usable SQLite database",
-            "nothing was changed",
-            "mv ",
-        ],
-    );
-    assert_eq!(
-        fs::read(place.state().join("gateway.db")).expect("a file"),
-        bytes
-    );
-}
-
-#[test]
 fn a_file_from_a_newer_program_is_left_alone_unless_it_says_otherwise() {
     let place = Place::new();
     place.start().stop();

@@ -89,6 +89,7 @@ const ONLY: &[Only] = &[
             ),
             ("drain/planner.rs", "the same"),
             ("drain/retention.rs", "the same"),
+            ("drain/salvage.rs", "the same"),
             ("fetch/keys.rs", "the same"),
             ("gateway/", "the same"),
             ("bookkeeper.rs", "what the intake had to say, afterwards"),

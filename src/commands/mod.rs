@@ -12,6 +12,7 @@ pub mod reconcile;
 pub mod retry;
 pub mod serve;
 pub mod status;
+pub mod verify;
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -38,6 +39,7 @@ pub fn run(command: &Command) -> ExitCode {
         Command::Retry(arguments) => retry::run(arguments),
         Command::Reconcile(arguments) => reconcile::run(arguments),
         Command::Erase(arguments) => erase::run(arguments),
+        Command::Verify(arguments) => verify::run(arguments),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("belvo-gateway: {}", sentence(error.as_ref()));

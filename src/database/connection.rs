@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
-use super::{StateDirectory, Views, WriteError, open_writer, pragma_text};
+use super::{StateDirectory, Views, WriteError, damage, open_writer, pragma_text};
 use crate::limits::{REOPEN_PAUSE, WAL_BYTES, WAL_STEP_BYTES, WRITER_BUSY_WAIT};
 
 /// Whether a commit waits for the disk.
@@ -121,6 +121,11 @@ impl WriteConnection {
     /// Pages in the WAL after the last commit.
     pub(super) fn wal_pages(&self) -> i32 {
         self.wal_pages.load(Ordering::Relaxed)
+    }
+
+    /// Has the next start look at all of the file; says whether that could be noted.
+    pub(super) fn note_damage(&self, why: &str) -> bool {
+        damage::note_in_use(self.directory.path(), why).is_ok()
     }
 
     /// Runs `work` in one transaction. What it refuses alone is rolled back and no failure.

@@ -17,6 +17,37 @@ const MIGRATIONS: &[&str] = &[include_str!("migrations/0001_initial.sql")];
 /// The schema version this program writes: `PRAGMA user_version`.
 pub const LATEST: i64 = MIGRATIONS.len() as i64;
 
+/// An empty file in memory with the tables of this version, for whoever asks what they are like.
+///
+/// # Errors
+/// When there is no memory for it.
+pub fn example(version: i64) -> rusqlite::Result<Connection> {
+    let example = Connection::open_in_memory()?;
+    for (migration, _) in MIGRATIONS.iter().zip(0..version) {
+        example.execute_batch(migration)?;
+    }
+    Ok(example)
+}
+
+/// The tables of this version, each with its columns.
+pub(super) fn columns(version: i64) -> rusqlite::Result<Vec<(String, Vec<String>)>> {
+    let example = example(version)?;
+    let mut statement = example.prepare(
+        "SELECT tables.name, columns.name FROM pragma_table_list AS tables, pragma_table_info(tables.name) AS columns
+          WHERE tables.type = 'table' AND tables.name NOT LIKE 'sqlite_%' ORDER BY tables.name, columns.cid",
+    )?;
+    let mut tables: Vec<(String, Vec<String>)> = Vec::new();
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (table, column): (String, String) = (row.get(0)?, row.get(1)?);
+        match tables.last_mut() {
+            Some((last, columns)) if *last == table => columns.push(column),
+            _ => tables.push((table, vec![column])),
+        }
+    }
+    Ok(tables)
+}
+
 /// Brings the file to [`LATEST`]. A file from a newer program is left as it is, if it says that this one may use it.
 pub(super) fn run(connection: &mut Connection, path: &Path, views: Views) -> Result<(), OpenError> {
     let version = check_version(connection, path)?;

@@ -9,11 +9,15 @@
 //!    committed row in a power cut.
 //! 3. A file is never half migrated: one immediate transaction a migration, the version in the same one.
 
+pub mod check;
 mod checkpoint;
 mod connection;
+pub mod damage;
 mod migrations;
 pub mod pages;
+pub mod remains;
 pub mod room;
+mod wal;
 mod writer;
 
 use std::fs::{self, File, OpenOptions};
@@ -21,13 +25,14 @@ use std::io;
 use std::ops::Deref;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use thiserror::Error;
 
 use crate::limits::{CACHE_KIB, PAGE_BYTES, READER_BUSY_WAIT, WRITER_BUSY_WAIT};
 
-pub use migrations::{LATEST, Views};
+pub use migrations::{LATEST, Views, example};
 pub use writer::{Committed, WriteError, Writer, WriterFailed};
 
 /// The name of the file in the state directory.
@@ -65,7 +70,7 @@ pub enum OpenError {
     #[error("there is no {}; the gateway makes it when it first serves: give its state directory with --state, or start it", .0.display())]
     NoFile(PathBuf),
     /// The file is something else, or damaged.
-    #[error("{} is not a usable SQLite database: {source}; nothing was changed. Move it aside (mv {} {}.damaged, and its -wal if there is one) and start again: a fresh file is made", path.display(), path.display(), path.display())]
+    #[error("{} is damaged, or no database of the gateway: {source}; belvo-gateway verify says more. When the gateway is started it keeps the file under another name, serves from a fresh one, and copies into that what can be read", path.display())]
     NotADatabase {
         /// The file.
         path: PathBuf,
@@ -103,12 +108,10 @@ pub enum OpenError {
 }
 
 impl OpenError {
-    fn from_sqlite(path: &Path, source: rusqlite::Error) -> Self {
+    pub(crate) fn from_sqlite(path: &Path, source: rusqlite::Error) -> Self {
         let path = path.to_owned();
         match source.sqlite_error_code() {
-            Some(ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt) => {
-                Self::NotADatabase { path, source }
-            }
+            _ if damage::is_damage(&source) => Self::NotADatabase { path, source },
             Some(ErrorCode::ReadOnly) => Self::NotWritable {
                 path,
                 source: io::Error::other(source.to_string()),
@@ -119,6 +122,11 @@ impl OpenError {
 }
 
 impl OpenError {
+    /// Whether the file itself is damaged.
+    pub fn is_damage(&self) -> bool {
+        matches!(self, Self::NotADatabase { .. })
+    }
+
     /// What keeps a writer from writing keeps a reader from reading.
     fn for_a_reader(self) -> Self {
         match self {
@@ -132,20 +140,6 @@ impl OpenError {
                 }
             }
             other => other,
-        }
-    }
-}
-
-impl From<OpenError> for WriteError {
-    fn from(error: OpenError) -> Self {
-        let text = error.to_string();
-        match error {
-            OpenError::Sqlite { source, .. }
-                if source.sqlite_error_code() == Some(ErrorCode::DiskFull) =>
-            {
-                Self::Full(text)
-            }
-            _ => Self::Database(text),
         }
     }
 }
@@ -167,7 +161,8 @@ fn next_step(error: &rusqlite::Error) -> &'static str {
 #[derive(Debug)]
 pub struct StateDirectory {
     path: PathBuf,
-    _lock: File,
+    /// Holds a byte once the file beside it was in use: one that is empty then has lost everything.
+    lock: File,
 }
 
 impl StateDirectory {
@@ -192,7 +187,7 @@ impl StateDirectory {
         match lock.try_lock() {
             Ok(()) => Ok(Self {
                 path: path.to_owned(),
-                _lock: lock,
+                lock,
             }),
             Err(fs::TryLockError::WouldBlock) => Err(OpenError::Locked(path.to_owned())),
             Err(fs::TryLockError::Error(source)) => Err(not_writable(source)),
@@ -207,6 +202,18 @@ impl StateDirectory {
     /// The file in it.
     pub fn file(&self) -> PathBuf {
         self.path.join(FILE_NAME)
+    }
+
+    /// Whether the file was ever in use.
+    fn was_used(&self) -> bool {
+        self.lock.metadata().is_ok_and(|lock| lock.len() > 0)
+    }
+
+    /// Notes it. Where that fails, an empty file is taken for a new one, which it most likely is.
+    fn note_use(&self, used: bool) {
+        if used != self.was_used() {
+            drop(self.lock.set_len(used.into()));
+        }
     }
 }
 
@@ -333,6 +340,19 @@ impl Deref for Reader {
 
     fn deref(&self) -> &Connection {
         &self.0
+    }
+}
+
+impl Reader {
+    /// SQLite's own check, for this long at most, and what it finds.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn check(&mut self, wait: Duration) -> rusqlite::Result<Option<String>> {
+        Ok(match check::within(&mut self.0, false, wait)? {
+            check::Found::Damaged(what) => Some(what),
+            check::Found::Whole | check::Found::TimeUp => None,
+        })
     }
 }
 

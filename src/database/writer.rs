@@ -22,7 +22,7 @@ use tokio::sync::{Notify, oneshot, watch};
 use super::checkpoint::Checkpointer;
 use super::connection::{Durability, Ended, Ran, WriteConnection};
 use super::room::{self, Floor, Keeper, Level, Room};
-use super::{StateDirectory, Views, next_step};
+use super::{OpenError, StateDirectory, Views, damage, next_step};
 use crate::limits::{
     APPENDS_PER_COMMIT_MAX, APPENDS_QUEUED_MAX, CHANGES_QUEUED_MAX, GATHER_WAIT_MAX,
     THREAD_STACK_BYTES, TRUNCATE_PAUSE, TRUNCATE_TRIES_MAX, WAL_PAGES_BEHIND, WAL_PAGES_COPIED,
@@ -56,11 +56,17 @@ pub enum WriteError {
     /// The storage said no.
     #[error("{0}")]
     Database(String),
+    /// The file is damaged.
+    #[error("the file is damaged: {0}")]
+    Damaged(String),
 }
 
 impl WriteError {
     /// What SQLite said, with the next step where there is one.
     pub(super) fn storage(error: &rusqlite::Error) -> Self {
+        if damage::is_damage(error) {
+            return Self::Damaged(error.to_string());
+        }
         let text = format!("{error}{}", next_step(error));
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full(text),
@@ -75,6 +81,21 @@ impl From<rusqlite::Error> for WriteError {
     }
 }
 
+impl From<OpenError> for WriteError {
+    fn from(error: OpenError) -> Self {
+        let text = error.to_string();
+        match error {
+            OpenError::NotADatabase { source, .. } => Self::storage(&source),
+            OpenError::Sqlite { source, .. }
+                if source.sqlite_error_code() == Some(ErrorCode::DiskFull) =>
+            {
+                Self::Full(text)
+            }
+            _ => Self::Database(text),
+        }
+    }
+}
+
 /// Why the writer thread gave up.
 #[derive(Debug, Error)]
 pub enum WriterFailed {
@@ -83,6 +104,14 @@ pub enum WriterFailed {
     Persistent {
         /// What it said last.
         last: String,
+    },
+    /// The file is damaged, which only a start can mend.
+    #[error(
+        "the file is damaged: {why}; ending, so that the service manager starts the gateway afresh, which keeps the file under another name and serves from a fresh one"
+    )]
+    Damaged {
+        /// What SQLite said.
+        why: String,
     },
     /// A piece of work panicked inside its transaction, which was rolled back.
     #[error(
@@ -539,6 +568,9 @@ impl Thread {
                 Ok(wrote) => failing = failing.filter(|_| !wrote),
                 // A start afresh makes no room.
                 Err(WriteError::Full(_)) => failing = None,
+                Err(WriteError::Damaged(why)) if self.connection.note_damage(&why) => {
+                    return Err(WriterFailed::Damaged { why });
+                }
                 Err(error) => {
                     let now = Instant::now();
                     let recent = failing.filter(|(_, last)| now - *last < WRITER_FAILING_GAP);

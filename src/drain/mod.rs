@@ -26,6 +26,7 @@ pub mod planner;
 pub mod repeats;
 pub mod retention;
 pub mod retry;
+pub mod salvage;
 pub mod trouble;
 mod turns;
 pub mod work;
@@ -41,7 +42,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
 use crate::catalog::{self, LINKS, Shape};
-use crate::database::{Reader, WriteError, open_reader};
+use crate::database::{Reader, WriteError, damage, open_reader};
 use crate::fetch::{Api, Cause, Class, Error};
 use crate::limits::{
     FETCHES_AT_ONCE, FILE_FAILED_WAIT, FILE_FAILED_WAIT_MAX, LONGEST_WAIT, OUTAGE_WAIT,
@@ -218,11 +219,17 @@ impl<A: Api> Drain<A> {
     }
 
     /// Goes on after a failure of the file, after a pause that grows: a full disk must not make us ask Belvo for the same
-    /// objects every second. Only the writer's end is the end.
+    /// objects every second. Only the writer's end is the end, and damage, which a start sees to.
     fn survive(&mut self, outcome: Result<(), WriteError>) -> Result<(), WriteError> {
         match outcome {
             Ok(()) => {}
             Err(WriteError::Ended) => return Err(WriteError::Ended),
+            // The next start mends it. Where that cannot be noted, it is met again.
+            Err(WriteError::Damaged(why))
+                if damage::note_in_use(&self.state_directory, &why).is_ok() =>
+            {
+                return Err(WriteError::Damaged(why));
+            }
             Err(error) => {
                 let wait = FILE_FAILED_WAIT
                     .saturating_mul(1 << self.file_failed.min(16))
@@ -264,8 +271,7 @@ impl<A: Api> Drain<A> {
     fn reader(&mut self) -> Result<Reader, WriteError> {
         match self.reader.take() {
             Some(reader) => Ok(reader),
-            None => open_reader(&self.state_directory)
-                .map_err(|error| WriteError::Database(error.to_string())),
+            None => Ok(open_reader(&self.state_directory)?),
         }
     }
 

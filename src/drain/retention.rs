@@ -474,7 +474,7 @@ mod tests {
     fn put(hand: &Connection, seq: i64, days: u32, link: &str, action: &str) {
         let at = NOW.minus(DAY * days);
         hand.execute(
-            "INSERT INTO journal (seq, received_at, clock_trusted, peer, body) VALUES (?1, ?2, ?3, 'p', ?4)",
+            "INSERT INTO journal (seq, received_at, clock_trusted, peer, checksum, body) VALUES (?1, ?2, ?3, 'p', 0, ?4)",
             (seq, at.0, at.is_plausible(), "x".repeat(1_000)),
         )
         .expect("a row");
@@ -626,7 +626,7 @@ mod tests {
     async fn what_is_left_of_webhooks_leaves_much_later_but_not_the_newest_about_a_link() {
         let (_place, hand, retention) = retention(NOW, KEEPING);
         put(&hand, 1, 731, "a", "fetch");
-        put(&hand, 2, 731, "b", "fetch");
+        put(&hand, 2, 731, "b", "delete");
         put(&hand, 3, 731, "new", "unknown");
         put(&hand, 4, 729, "a", "fetch");
         put(&hand, 5, 0, "c", "fetch");

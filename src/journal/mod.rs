@@ -2,14 +2,19 @@
 //! updated. This is the only thing that both halves of the gateway know; it knows neither of them, and it does not look
 //! into the bytes: what cannot be parsed today may be after an upgrade.
 
+mod checksum;
+
 use std::time::Instant;
 
-use rusqlite::{Connection, Row, Transaction, params};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use tokio::sync::watch;
 
 use crate::database::{WriteError, Writer};
 use crate::system::clock::UnixMs;
 use crate::webhook::{Delivery, Seq};
+
+use checksum::Checksum;
 
 /// The proof that a delivery is on the disk: the commit that holds it was synced and has returned. Only this module
 /// makes one, and a 200 to a webhook cannot be built without it.
@@ -95,17 +100,155 @@ fn insert(connection: &Connection, delivery: &Delivery) -> rusqlite::Result<Seq>
         peer,
         body,
     } = delivery;
+    let peer = peer.to_string();
+    let checksum = checksum(received_at.0, *clock_trusted, &peer, body.as_str());
     connection
         .prepare_cached(
-            "INSERT INTO journal (received_at, clock_trusted, peer, body) VALUES (?1, ?2, ?3, ?4)",
+            "INSERT INTO journal (received_at, clock_trusted, peer, checksum, body) VALUES (?1, ?2, ?3, ?4, ?5)",
         )?
         .insert(params![
             received_at.0,
             clock_trusted,
-            peer.to_string(),
+            peer,
+            checksum,
             body.as_str()
         ])
         .map(Seq)
+}
+
+/// The checksum of a row that has these columns.
+fn checksum(received_at: i64, clock_trusted: bool, peer: &str, body: &str) -> i64 {
+    Checksum::new()
+        .integer(received_at)
+        .integer(clock_trusted.into())
+        .text(peer)
+        .text(body)
+        .value()
+}
+
+/// Empties the body of a row, when a person's data must go or it was kept for long enough. The rest of the row stays, and
+/// its checksum is that of the emptied row.
+///
+/// # Errors
+/// When SQLite cannot read or write.
+pub fn empty(transaction: &Transaction<'_>, seq: Seq) -> rusqlite::Result<()> {
+    let emptied = transaction
+        .prepare_cached(
+            "SELECT received_at, clock_trusted, peer FROM journal WHERE seq = ?1 AND body <> ''",
+        )?
+        .query_row([seq.0], |row| {
+            let peer: String = row.get(2)?;
+            Ok(checksum(row.get(0)?, row.get(1)?, &peer, ""))
+        })
+        .optional()?;
+    let Some(emptied) = emptied else {
+        return Ok(());
+    };
+    transaction
+        .prepare_cached("UPDATE journal SET body = '', checksum = ?2 WHERE seq = ?1")?
+        .execute(params![seq.0, emptied])
+        .map(drop)
+}
+
+/// Puts an empty row at `seq`, so that all later ones come after it.
+///
+/// # Errors
+/// When SQLite cannot write.
+pub fn leap(transaction: &Transaction<'_>, seq: Seq, now: UnixMs) -> rusqlite::Result<()> {
+    let (trusted, peer) = (now.is_plausible(), "salvage");
+    transaction
+        .execute(
+            "INSERT INTO journal (seq, received_at, clock_trusted, peer, checksum, body) VALUES (?1, ?2, ?3, ?4, ?5, '')",
+            params![seq.0, now.0, trusted, peer, checksum(now.0, trusted, peer, "")],
+        )
+        .map(drop)
+}
+
+/// Whether a row that was read from elsewhere, with all columns in their order, has the checksum that it says.
+pub fn is_whole(row: &[Value]) -> bool {
+    let [
+        Value::Integer(_),
+        Value::Integer(received_at),
+        Value::Integer(trusted @ 0..=1),
+        Value::Text(peer),
+        Value::Integer(said),
+        Value::Text(body),
+    ] = row
+    else {
+        return false;
+    };
+    *said == checksum(*received_at, *trusted == 1, peer, body)
+}
+
+/// Whether the row with the seq of such a one is the same, or was once, before it was emptied.
+///
+/// # Errors
+/// When SQLite cannot read.
+pub fn has_like(connection: &Connection, row: &[Value]) -> rusqlite::Result<bool> {
+    let [seq, received_at, _, peer, checksum, _] = row else {
+        return Ok(false);
+    };
+    connection
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM journal WHERE seq = ?1 AND received_at = ?2 AND peer = ?3
+                               AND (checksum = ?4 OR body = ''))",
+        )?
+        .query_row(params![seq, received_at, peer, checksum], |row| row.get(0))
+}
+
+/// What was looked at in the journal, and which of it is not as it was received.
+#[derive(Debug, Default)]
+pub struct Looked {
+    /// The last row that was looked at, if there was one.
+    pub last: Option<Seq>,
+    /// How many were.
+    pub rows: u64,
+    /// Those that differ from their checksum.
+    pub differ: Vec<Seq>,
+}
+
+/// Compares the rows after `cursor` with their checksums: `rows_max` at most, and no more once their bodies have
+/// `bytes_max` bytes.
+///
+/// # Errors
+/// When SQLite cannot read.
+pub fn look(
+    connection: &Connection,
+    cursor: Seq,
+    rows_max: u32,
+    bytes_max: usize,
+) -> rusqlite::Result<Looked> {
+    let mut statement = connection.prepare_cached(
+        "SELECT seq, received_at, clock_trusted, peer, checksum, body FROM journal WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+    )?;
+    let mut rows = statement.query(params![cursor.0, rows_max])?;
+    let (mut looked, mut bytes) = (Looked::default(), 0);
+    while bytes < bytes_max
+        && let Some(row) = rows.next()?
+    {
+        let seq = Seq(row.get(0)?);
+        looked.last = Some(seq);
+        looked.rows += 1;
+        bytes += row.get_ref(5)?.as_bytes().map_or(0, <[u8]>::len);
+        if !is_as_received(row) {
+            looked.differ.push(seq);
+        }
+    }
+    Ok(looked)
+}
+
+/// Whether a row, from its second column on, has the checksum that it says. A flipped bit may have left a text that is
+/// none.
+fn is_as_received(row: &Row<'_>) -> bool {
+    let (Ok(received_at), Ok(trusted), Ok(said)) = (row.get(1), row.get(2), row.get::<_, i64>(4))
+    else {
+        return false;
+    };
+    let text = |column| row.get_ref(column).ok()?.as_str().ok();
+    match (text(3), text(5)) {
+        (Some(peer), Some(body)) => said == checksum(received_at, trusted, peer, body),
+        _ => false,
+    }
 }
 
 /// The rows after `cursor`, oldest first: `rows_max` at most, and no more once their bodies have `bytes_max` bytes.

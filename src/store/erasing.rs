@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::{Store, work};
 use crate::database::{Reader, WriteError, pages};
 use crate::drain::links::Status;
+use crate::journal;
 use crate::limits::{CLEAN_PAGES_MAX, ERASE_LOOK_ROWS, ERASE_ROWS_MAX, STORE_BYTES_MAX};
 use crate::system::clock::UnixMs;
 use crate::webhook::Seq;
@@ -349,10 +350,19 @@ fn unplanned_too(
 
 /// Empties the bodies of these webhooks.
 pub(super) fn empty(transaction: &Transaction<'_>, seqs: &[Seq]) -> rusqlite::Result<()> {
-    let mut empty =
-        transaction.prepare_cached("UPDATE journal SET body = '' WHERE seq = ?1 AND body <> ''")?;
     seqs.iter()
-        .try_for_each(|seq| empty.execute([seq.0]).map(drop))
+        .try_for_each(|seq| journal::empty(transaction, *seq))
+}
+
+/// Keeps a link erased that was erased in another file.
+pub(super) fn erased_before(transaction: &Transaction<'_>, link_id: &str) -> rusqlite::Result<()> {
+    transaction
+        .execute(
+            "INSERT OR REPLACE INTO links (link_id, status, since_at, reason, seq)
+             SELECT link_id, ?2, at, 'erase', 0 FROM erasures WHERE link_id = ?1 LIMIT 1",
+            params![link_id, Status::Erased.name()],
+        )
+        .map(drop)
 }
 
 /// Whether everything of this link was erased here.

@@ -13,7 +13,9 @@ pub mod planning;
 pub mod problems;
 pub mod refusals;
 pub mod retention;
+pub mod salvage;
 pub mod summary;
+pub mod verify;
 pub mod work;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -26,6 +26,10 @@ pub enum Kind {
     ProxyInFront,
     /// A body from an allowed source was no JSON object and was answered 400.
     UnreadableBody,
+    /// A damaged file was set aside, and a fresh one is in use.
+    FileDamaged,
+    /// What a webhook's row holds is not what was received.
+    WebhookDamaged,
     /// The process is short of something that it needs from the machine.
     Trouble,
     /// A fetch failed and will not be tried again by itself.
@@ -83,6 +87,8 @@ impl Kind {
             Self::ProxyUnclear => "proxy-unclear",
             Self::ProxyInFront => "proxy-in-front",
             Self::UnreadableBody => "unreadable-body",
+            Self::FileDamaged => "file-damaged",
+            Self::WebhookDamaged => "webhook-damaged",
             Self::Trouble => "trouble",
             Self::FetchFailed => "fetch-failed",
             Self::LinkBlocked => "link-blocked",
@@ -135,6 +141,8 @@ impl Kind {
             | Self::ProxyUnclear
             | Self::Trouble => 1,
             Self::FetchFailed
+            | Self::FileDamaged
+            | Self::WebhookDamaged
             | Self::FetchDelayed
             | Self::LinkBlocked
             | Self::RetrievalFailed

@@ -13,6 +13,9 @@ CREATE TABLE journal (
     clock_trusted INTEGER NOT NULL CHECK (clock_trusted IN (0, 1)),
     -- The address the request came from.
     peer          TEXT NOT NULL CHECK (peer <> ''),
+    -- CRC-32C of all other columns but seq: each integer as eight bytes, each text as its length and its bytes, least
+    -- significant byte first. A bit that flips on the card is found by it.
+    checksum      INTEGER NOT NULL CHECK (checksum BETWEEN 0 AND 4294967295),
     -- The bytes of the body. Empty for a probe of the URL, and after it was erased.
     body          TEXT NOT NULL
 ) STRICT;
@@ -20,6 +23,7 @@ CREATE TABLE journal (
 CREATE TRIGGER journal_is_never_updated BEFORE UPDATE ON journal
 WHEN NEW.body <> '' OR NEW.seq <> OLD.seq OR NEW.received_at <> OLD.received_at
   OR NEW.clock_trusted <> OLD.clock_trusted OR NEW.peer <> OLD.peer
+  OR (OLD.body = '' AND NEW.checksum <> OLD.checksum)
 BEGIN SELECT RAISE(ABORT, 'a journal row is never updated'); END;
 
 CREATE TRIGGER journal_keeps_its_newest_row BEFORE DELETE ON journal
@@ -211,6 +215,27 @@ CREATE TABLE erasures (
     -- is taken up again.
     finished_at INTEGER
 ) STRICT;
+
+-- One row is one damaged file that was set aside at a start, and how far what can be read of it has been copied into this
+-- one. Its journal rows keep their seq; what is received from then on has one above newest_seq.
+CREATE TABLE salvages (
+    -- Its name in the state directory.
+    file        TEXT PRIMARY KEY CHECK (file <> ''),
+    at          INTEGER NOT NULL,
+    -- What was wrong with it.
+    why         TEXT NOT NULL,
+    -- No journal row in it can have a larger seq.
+    newest_seq  INTEGER NOT NULL,
+    -- What is copied: state (what must not be fetched again, before anything is), content, plans (webhooks that were not
+    -- planned when the file was damaged are), over.
+    step        TEXT NOT NULL DEFAULT 'state' CHECK (step IN ('state', 'content', 'plans', 'over')),
+    -- The page, or in the last step the seq, where the step goes on.
+    next        INTEGER NOT NULL DEFAULT 1,
+    -- Rows that were copied, how many of them are webhooks, and places where one should be and none can be read.
+    copied      INTEGER NOT NULL DEFAULT 0,
+    webhooks    INTEGER NOT NULL DEFAULT 0,
+    unreadable  INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
 
 -- planned_to: the newest seq that was planned. oldest_reader: the lowest version of this schema a program must know to
 -- work with this file. views: which text of the views is in place. catalog: the webhooks that were known to the program
