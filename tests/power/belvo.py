@@ -7,6 +7,10 @@ import urllib.parse
 import uuid
 
 
+# Less than Belvo's, so that a list has several pages.
+PAGE_MAX = 250
+
+
 class Belvo:
     """Serves lists until the program ends."""
 
@@ -40,7 +44,7 @@ class Belvo:
 
     def page(self, path, asked):
         """One page of a list, as Belvo wraps it."""
-        number, size = int(asked.get("page", 1)), min(int(asked.get("page_size", 100)), 1000)
+        number, size = int(asked.get("page", 1)), min(int(asked.get("page_size", 100)), PAGE_MAX)
         numbers = range(self.objects)[(number - 1) * size : number * size]
         link = asked.get("link", "")
         more = number * size < self.objects

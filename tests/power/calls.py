@@ -1,6 +1,7 @@
 """Single-call faults: one system call of the program fails once, as strace makes it; each time another call, at another
-moment, from its start on or once it serves. Whatever was answered 200 must be there when the power is lost right after it. Once the fault is over the program
-must acknowledge again: the same process, or when it ended with an error, the next one."""
+moment, from its start on or once it serves. Whatever was answered 200 must be there when the power is lost right after
+it. Once the fault is over the program must acknowledge again: the same process, or when it ended with an error, the
+next one. A program whose syncs are lies must not pass."""
 
 import collections
 import os
@@ -10,43 +11,45 @@ import subprocess
 import threading
 import time
 
+from bench import Bench
 from gateway import Gateway, NotServing, Place, Sender, webhook
 from medium import Log, Rewound, copy_image
-from power import PORT, Bench, Played, on_a_recorded_disk, prepare
+from recording import PORT, Played, on_a_recorded_disk, prepare
 
-# How each call may fail, and of a thread's first calls of this kind, how many are candidates. Once the program serves,
-# half as many are.
+# How each call may fail; of a thread's first calls of this kind, how many are candidates when the program is traced
+# from its start on, and when it is traced once it serves.
 FAULTS = {
-    "pwrite64": (("EIO", "ENOSPC"), 40),
-    "fdatasync": (("EIO", "ENOSPC"), 20),
-    "fsync": (("EIO",), 2),
-    "ftruncate": (("EIO", "ENOSPC"), 2),
-    "openat": (("EIO", "ENOMEM", "EMFILE", "ENOSPC"), 25),
-    "pread64": (("EIO",), 20),
-    "read": (("EIO", "ENOMEM"), 25),
-    "write": (("EIO", "ENOSPC"), 10),
-    "writev": (("ENOMEM", "EPIPE"), 10),
-    "sendto": (("ENOMEM", "ECONNRESET"), 10),
-    "recvfrom": (("ENOMEM", "ECONNRESET"), 20),
-    "accept4": (("ENOMEM", "EMFILE", "ECONNABORTED"), 5),
-    "fcntl": (("EIO", "ENOLCK"), 40),
-    "mmap": (("ENOMEM",), 60),
-    "fstat,newfstatat,statx": (("EIO", "ENOMEM"), 20),
+    "pwrite64": (("EIO", "ENOSPC"), 40, 40),
+    "fdatasync,fsync": (("EIO", "ENOSPC"), 12, 8),
+    "ftruncate": (("EIO", "ENOSPC"), 2, 0),
+    "openat": (("EIO", "ENOMEM", "EMFILE", "ENOSPC"), 15, 0),
+    "pread64": (("EIO",), 20, 10),
+    "read": (("EIO", "ENOMEM"), 15, 1),
+    "sendto,write,writev": (("EIO", "ENOMEM", "EPIPE"), 10, 10),
+    "recvfrom": (("ENOMEM", "ECONNRESET"), 20, 20),
+    "accept4": (("ENOMEM", "EMFILE", "ECONNABORTED"), 4, 4),
+    "fcntl": (("EIO", "ENOLCK"), 40, 40),
+    "mmap": (("ENOMEM",), 40, 0),
+    "fstat,newfstatat,statx": (("EIO", "ENOMEM"), 15, 10),
 }
 WEBHOOKS = 24
 CONNECTIONS = 3
-# Within this time a program that still runs must acknowledge again.
-AGAIN_WAIT = 20
+# Within this time a program that still runs must acknowledge again: after a minute without a success it ends itself, and
+# the next start counts.
+AGAIN_WAIT = 80
+# And nearly always within this one.
+SOON = 2
 
 
 class Run:
     """One program with one fault, on a recorded disk."""
 
-    def __init__(self, options, directory, before, fault):
+    def __init__(self, options, directory, before, fault, environment=None):
         self.call, self.error, self.when, self.serving = fault
+        self.environment = environment
         self.mount, self.trace = os.path.join(directory, "mount"), os.path.join(directory, "trace")
         self.place = Place(f"{directory}/place", options.program, f"{self.mount}/state", PORT)
-        self.played, self.ended = Played(directory), False
+        self.played, self.ended, self.waited = Played(directory), False, 0
         copy_image(before, self.played.image)
 
     def strace(self, *more):
@@ -61,7 +64,7 @@ class Run:
     def play(self):
         """What is wrong with how the program lives through the fault, or nothing."""
         with on_a_recorded_disk(self.played, self.mount) as self.position:
-            gateway = Gateway(self.place, () if self.serving else self.strace("-D"))
+            gateway = Gateway(self.place, () if self.serving else self.strace("-D"), self.environment)
             try:
                 with gateway:
                     if self.serving:
@@ -94,9 +97,11 @@ class Run:
 
     def _again(self, gateway):
         """Waits until it acknowledges again."""
-        deadline = time.monotonic() + AGAIN_WAIT
-        while time.monotonic() < deadline:
-            if self._acknowledged("afterwards", Sender(self.place, timeout=5)):
+        began = time.monotonic()
+        while self.waited < AGAIN_WAIT:
+            acknowledged = self._acknowledged("afterwards", Sender(self.place, timeout=5))
+            self.waited = time.monotonic() - began
+            if acknowledged:
                 return None
             if gateway.process.poll() is not None:
                 raise NotServing(f"it has ended: {self.place.tail()}")
@@ -147,22 +152,35 @@ def power_lost_after(played, bench, chance):
 def run(options, report):
     began, wanted, tries = time.monotonic(), options.amount("calls"), 0
     chance, findings, hits, ended = random.Random(options.seed), [], collections.Counter(), 0
+    slow = 0
     bench, before = Bench(f"{options.work}/bench", options.program, PORT + 1), f"{options.work}/before.img"
     prepare(before, 32, bench.place, bench.mount)
     while hits.total() < wanted and tries < 10 * wanted:
         call = list(FAULTS)[tries % len(FAULTS)]
-        errors, candidates = FAULTS[call]
-        serving = chance.random() < 0.5
-        fault = (call, chance.choice(errors), chance.randint(1, candidates // 2 if serving else candidates), serving)
+        errors, at_start, once_it_serves = FAULTS[call]
+        serving = once_it_serves > 0 and chance.random() < 0.7
+        fault = (call, chance.choice(errors), chance.randint(1, once_it_serves if serving else at_start), serving)
         tries += 1
         once = Run(options, f"{options.work}/call", before, fault)
         wrong = once.play()
         if once.hit():
             hits[call] += 1
             ended += once.ended
+            slow += once.waited > SOON
             wrong = wrong or power_lost_after(once.played, bench, chance)
         if wrong:
             findings.append((*wrong, "{}:error={}:when={}, once it served: {}".format(*fault)))
         shutil.rmtree(once.played.directory)
-    text = f"{hits.total()} faults of {len(hits)} calls, {ended} ended the program"
+    text = f"{hits.total()} faults of {len(hits)} calls, {ended} ended the program, {slow} over {SOON} s to a 200"
     report.add("calls", text, began, findings, kinds=("lost", "corrupt", "not serving"))
+    prove(options, report, before, bench, chance)
+
+
+def prove(options, report, before, bench, chance):
+    """With syncs that are not done, what was answered must be lost in the power cut after it."""
+    began = time.monotonic()
+    once = Run(options, f"{options.work}/call", before, ("pwrite64", "EIO", 5, True), options.liar("skip"))
+    wrong = once.play() or power_lost_after(once.played, bench, chance)
+    shutil.rmtree(once.played.directory)
+    missed = [] if wrong and wrong[0] == "lost" else [("missed", "a wrong program was not caught", wrong)]
+    report.add("calls, every sync is a lie", f"caught: {wrong and wrong[0]}", began, missed)

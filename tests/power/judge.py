@@ -3,6 +3,9 @@
 import os
 import shutil
 import sqlite3
+import time
+
+from gateway import PATIENCE, NotServing
 
 
 class Corrupt(Exception):
@@ -34,11 +37,14 @@ def journal(state, scratch):
         file.close()
 
 
-def value(state, sql):
-    """The one value of a query to a file that is in use, or None."""
-    file = sqlite3.connect(f"file:{state}/gateway.db?mode=ro", uri=True, timeout=30)
+def until(place, sql, wanted):
+    """Waits until a query's one value, in a file that is in use, is this."""
+    deadline = time.monotonic() + PATIENCE
+    file = sqlite3.connect(f"file:{place.state}/gateway.db?mode=ro", uri=True, timeout=PATIENCE)
     try:
-        found = file.execute(sql).fetchone()
-        return found[0] if found else None
+        while (found := file.execute(sql).fetchone()[0]) != wanted:
+            if time.monotonic() > deadline:
+                raise NotServing(f"{sql}: {found} and not {wanted}; {place.tail()}")
+            time.sleep(0.02)
     finally:
         file.close()

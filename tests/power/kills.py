@@ -1,5 +1,5 @@
-"""Kills: SIGKILL at random moments under load, from before the file is open to the middle of a fetch. Senders send again
-what was not answered 200, as Belvo does; at the end everything that was ever answered is in the journal."""
+"""Kills: SIGKILL at random moments under load, from before the file is open to the middle of a fetch. Senders send
+again what was not answered 200, as Belvo does; at the end everything that was ever answered is in the journal."""
 
 import os
 import random
@@ -10,8 +10,8 @@ import judge
 from belvo import Belvo
 from gateway import Gateway, Place, Sender, webhook
 from medium import make_image, mounted
+from recording import PORT
 
-PORT = 8443
 SENDERS = 4
 # Between two looks at the file. The journal grows, and each look reads all of it.
 LOOK_EVERY = 200
@@ -55,8 +55,9 @@ def run(options, report):
     belvo = Belvo(objects=1_500)
     make_image(image, 1024)
     with mounted(image, mount):
-        place = Place(os.path.join(options.work, "place"), options.program, os.path.join(mount, "state"), PORT, belvo.url)
-        os.mkdir(place.state)
+        state = os.path.join(mount, "state")
+        place = Place(os.path.join(options.work, "place"), options.program, state, PORT, belvo.url)
+        os.mkdir(state)
         load = Load(place)
         try:
             for kill in range(1, kills + 1):
@@ -67,7 +68,7 @@ def run(options, report):
                 time.sleep(chance.uniform(0, 0.04))
                 gateway.kill()
                 if kill % LOOK_EVERY == 0 or kill == kills:
-                    findings += look(load.so_far(), place.state, f"{options.work}/scratch", kill)
+                    findings += look(load.so_far(), state, f"{options.work}/scratch", kill)
         finally:
             load.end()
         with Gateway(place) as gateway:

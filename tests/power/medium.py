@@ -1,10 +1,10 @@
 """A disk that remembers every write and every flush, and what it may hold after the power was lost at any of them.
 
-The disk is one file of a FUSE file system; ext4 is mounted on it through a loop device. Its log is a sequence of records,
-a write or a flush each. A position in the log is a moment: so many records had reached the disk. What was written before
-the last flush of that moment is safe. Of what was written after it, a disk may keep any 4 KiB blocks and lose others, and
-may have written half a block. Only the superblock of ext4 is written whole or not at all: when it is torn, ext4 asks for a
-repair before it mounts, whatever is on it.
+The disk is one file of a FUSE file system; ext4 is mounted on it through a loop device. Its log is a sequence of
+records, a write or a flush each. A position in the log is a moment: so many records had reached the disk. What was
+written before the last flush of that moment is safe. Of what was written after it, a disk may keep any 4 KiB blocks and
+lose others, and may have written half a block. Only the superblock of ext4 is written whole or not at all: when it is
+torn, ext4 asks for a repair before it mounts, whatever is on it.
 """
 
 import contextlib

@@ -1,5 +1,6 @@
 """Order: for each request the bytes of its row are written, then fdatasync has returned 0, then the first byte of the
-answer leaves. Seen by strace, over one kept connection, one request after the other. A program whose syncs are a lie must not pass."""
+answer leaves. Seen by strace, over one kept connection, one request after the other. A program whose syncs are lies
+must not pass."""
 
 import collections
 import os
@@ -9,8 +10,8 @@ import time
 
 from gateway import PATIENCE, Gateway, Place, Sender, webhook
 from medium import make_image, mounted
+from recording import PORT
 
-PORT = 8443
 CALLS = "pwrite64,fdatasync,read,readv,recvfrom,sendto,sendmsg,write,writev"
 LINE = re.compile(r"(?P<thread>\d+) +(?P<call>\w+)\((?P<descriptor>\d+<(?P<what>[^>]*(?:->[^>]*)?)>)?")
 RESUMED = re.compile(r"(?P<thread>\d+) +<\.\.\. (?P<call>\w+) resumed>.*= (?P<result>-?\d+)")
@@ -122,8 +123,7 @@ def run(options, report):
         began = time.monotonic()
         findings = watch(options, requests, tls)
         report.add(f"order, {name}", f"{requests - len(findings)} of {requests} requests in order", began, findings)
-    began, liar = time.monotonic(), f"{options.work}/liar.so"
-    options.compile("liar.c", liar)
-    wrong = len(watch(options, 10, environment={"LD_PRELOAD": liar, "LIAR": "skip"}))
+    began = time.monotonic()
+    wrong = len(watch(options, 10, environment=options.liar("skip")))
     missed = [] if wrong == 10 else [("missed", "a wrong program was not caught", "order")]
     report.add("order, every sync is a lie", f"caught for {wrong} of 10 requests", began, missed)

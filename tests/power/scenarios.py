@@ -4,11 +4,10 @@ import contextlib
 import dataclasses
 import os
 import threading
-import time
 from typing import Callable
 
 import judge
-from gateway import PATIENCE, Gateway, NotServing, Sender, published, webhook
+from gateway import Gateway, NotServing, Sender, published, webhook
 from medium import write_back
 
 PAYLOADS = os.path.join(os.path.dirname(__file__), "..", "payloads")
@@ -60,12 +59,7 @@ class Stage:
             thread.join()
 
     def until(self, sql, wanted):
-        """Waits until a query's one value is this."""
-        deadline = time.monotonic() + PATIENCE
-        while (found := judge.value(self.place.state, sql)) != wanted:
-            if time.monotonic() > deadline:
-                raise NotServing(f"{sql}: {found} and not {wanted}; {self.place.tail()}")
-            time.sleep(0.02)
+        judge.until(self.place, sql, wanted)
 
     def file_bytes(self):
         return os.path.getsize(os.path.join(self.place.state, "gateway.db"))
@@ -148,14 +142,23 @@ def checkpoint(stage):
     stage.stop()
 
 
+def recovery(stage):
+    """Started after a power cut, with a WAL of megabytes to look through, and cut again meanwhile."""
+    stage.start()
+    stage.send(webhook(f"recovery-{number}") for number in range(20))
+    stage.stop()
+
+
 @dataclasses.dataclass
 class Scenario:
-    """What is played, and on what: a disk of so many MiB, with the file of an earlier run unless `fresh`; a stand-in for
-    Belvo's API with so many objects in each list, or none."""
+    """What is played, and on what: a disk of so many MiB, with the file of an earlier run unless `fresh`, or
+    the disk that another scenario leaves `after` a power cut; a stand-in for Belvo's API with so many objects in each
+    list, or none."""
 
     play: Callable
     mib: int = 32
     fresh: bool = False
+    after: str = ""
     belvo: int = 0
 
 
@@ -168,4 +171,5 @@ SCENARIOS = {
     "planning": Scenario(planning),
     "fetch": Scenario(fetch, belvo=FETCHED),
     "checkpoint": Scenario(checkpoint, mib=96),
+    "recovery": Scenario(recovery, after="checkpoint"),
 }
