@@ -52,10 +52,10 @@ class Share:
     cuts: list
     bench: tuple
     enough: int
-    keep: str
+    keep: str | None
 
     def look(self):
-        """Judges them in order: how many, and the findings."""
+        """Judges them in order: how many, and the findings. Keeps the disks of these in the directory `keep`."""
         bench = Bench(*self.bench)
         rewound = Rewound(self.played.image, Log(self.played.log), os.path.join(bench.directory, "rewound.img"))
         findings, done = [], 0
@@ -74,13 +74,13 @@ class Share:
         return done, findings
 
 
-def judge_cuts(played, cuts, options, objects=0, enough=20):
+def judge_cuts(played, cuts, options, objects=0, enough=20, keep=None):
     """Judges cuts in as many processes as there are jobs: how many, and what was found."""
     size = -(-len(cuts) // options.jobs)
     shares = []
     for job, at in enumerate(range(0, len(cuts), size)):
         bench = (f"{options.work}/bench-{job}", options.program, PORT + 1 + job, objects)
-        shares.append(Share(played, cuts[at : at + size], bench, enough, options.keep))
+        shares.append(Share(played, cuts[at : at + size], bench, enough, keep))
     with multiprocessing.get_context("fork").Pool(options.jobs) as pool:
         outcomes = pool.map(Share.look, shares, chunksize=1)
     return sum(done for done, _ in outcomes), [finding for _, findings in outcomes for finding in findings]
@@ -95,7 +95,7 @@ def run(options, report):
         played = play(name, options.program, f"{options.work}/played", options.seed)
         log = Log(played.log)
         cuts = choose(log, played.end, each, options.seed)
-        done, findings = judge_cuts(played, cuts, options, SCENARIOS[name].belvo)
+        done, findings = judge_cuts(played, cuts, options, SCENARIOS[name].belvo, keep=options.keep)
         flushes = len(log.flushes(played.end))
         text = f"{done} states of {played.end} records with {flushes} flushes, {len(played.acknowledged)} answered 200"
         report.add(f"power {name}", text, began, findings, kinds=("lost", "corrupt", "not serving"), made=done)
