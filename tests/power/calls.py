@@ -168,7 +168,7 @@ def run(options, report):
     began, wanted, tries = time.monotonic(), options.amount("calls"), 0
     chance, findings, hits, ended, slow = random.Random(options.seed), [], collections.Counter(), 0, 0
     bench, before = Bench(f"{options.work}/bench", options.program, PORT + 1), f"{options.work}/before.img"
-    prepare(before, 32, bench.place, bench.mount)
+    prepare(before, 96, bench.place, bench.mount)
     calls = [call for call in FAULTS if not (options.reduced and call in SLOW)]
     while hits.total() < wanted and tries < 10 * wanted:
         call = calls[tries % len(calls)]

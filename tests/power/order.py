@@ -102,7 +102,7 @@ def complete(trace):
 def watch(options, requests, tls=False, environment=None):
     """What was wrong with so many requests."""
     image, mount = os.path.join(options.work, "order.img"), os.path.join(options.work, "order")
-    make_image(image, 64)
+    make_image(image, 96)
     with mounted(image, mount):
         state = os.path.join(mount, "state")
         os.mkdir(state)

@@ -156,7 +156,7 @@ class Scenario:
     list, or none."""
 
     play: Callable
-    mib: int = 32
+    mib: int = 96
     fresh: bool = False
     after: str = ""
     belvo: int = 0
@@ -170,6 +170,6 @@ SCENARIOS = {
     "restarts": Scenario(restarts),
     "planning": Scenario(planning),
     "fetch": Scenario(fetch, belvo=FETCHED),
-    "checkpoint": Scenario(checkpoint, mib=96),
+    "checkpoint": Scenario(checkpoint, mib=192),
     "recovery": Scenario(recovery, after="checkpoint"),
 }
