@@ -6,6 +6,7 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use hyper::Uri;
 use serde::Deserialize;
@@ -13,11 +14,13 @@ use thiserror::Error;
 use toml::de::{DeTable, DeValue};
 
 use crate::database::room::Floor;
+use crate::drain::retention::Keeping;
 use crate::intake::hops::{Proxies, Told};
 use crate::intake::source::{AllowList, Source};
 use crate::limits::{
     BALLAST_MIB, BALLAST_MIB_RANGE, CONNECTIONS_MAX, CONNECTIONS_MAX_RANGE, DISK_FLOOR_MIB,
-    DISK_FLOOR_MIB_RANGE, EDGE_REQUESTS_MAX, EDGE_WINDOW,
+    DISK_FLOOR_MIB_RANGE, EDGE_REQUESTS_MAX, EDGE_WINDOW, JOURNAL_MAX_MIB, JOURNAL_MAX_MIB_RANGE,
+    KEEP_DAYS, KEEP_DAYS_RANGE, KEEP_EVENTS_DAYS,
 };
 use crate::system::files::{self, ReadError};
 
@@ -25,6 +28,7 @@ use crate::system::files::{self, ReadError};
 const BELVO_SOURCES: [&str; 3] = ["3.130.254.46", "18.220.61.186", "18.223.45.212"];
 
 const MIB: u64 = 1024 * 1024;
+const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// Let's Encrypt.
 const ACME_DIRECTORY: &str = "https://acme-v02.api.letsencrypt.org/directory";
@@ -79,7 +83,16 @@ const KEYS: &[(&str, &[&str])] = &[
             "reconcile",
         ],
     ),
-    ("storage", &["disk-floor-mib", "ballast-mib"]),
+    (
+        "storage",
+        &[
+            "disk-floor-mib",
+            "ballast-mib",
+            "keep-days",
+            "keep-events-days",
+            "journal-max-mib",
+        ],
+    ),
 ];
 
 /// Where a configuration comes from, so that it can be read again.
@@ -255,6 +268,8 @@ pub struct Api {
 pub struct Storage {
     /// What is kept free on the disk.
     pub floor: Floor,
+    /// What is kept of finished webhooks.
+    pub keeping: Keeping,
 }
 
 /// Who compares with Belvo after the gateway was away for longer than Belvo repeats a delivery.
@@ -343,6 +358,9 @@ struct ApiTable {
 struct StorageTable {
     disk_floor_mib: Option<u64>,
     ballast_mib: Option<u64>,
+    keep_days: Option<u64>,
+    keep_events_days: Option<u64>,
+    journal_max_mib: Option<u64>,
 }
 
 /// Reads the file at `path`.
@@ -788,7 +806,28 @@ impl<'a> Document<'a> {
             BALLAST_MIB,
             BALLAST_MIB_RANGE,
         )?;
+        let days = within("keep-days", table.keep_days, KEEP_DAYS, KEEP_DAYS_RANGE)?;
+        let events = within(
+            "keep-events-days",
+            table.keep_events_days,
+            KEEP_EVENTS_DAYS.max(days),
+            KEEP_DAYS_RANGE,
+        )?;
+        if events < days {
+            return Err(self.wrong("storage.keep-events-days", format!("{events} is less than keep-days, {days}; what is left of a webhook stays at least as long as the webhook")));
+        }
+        let journal = within(
+            "journal-max-mib",
+            table.journal_max_mib,
+            JOURNAL_MAX_MIB,
+            JOURNAL_MAX_MIB_RANGE,
+        )?;
         Ok(Storage {
+            keeping: Keeping {
+                rows: DAY * days as u32,
+                events: DAY * events as u32,
+                journal_bytes: journal * MIB,
+            },
             floor: Floor {
                 bytes: floor * MIB,
                 ballast_bytes: ballast * MIB,
@@ -984,6 +1023,22 @@ mod tests {
         );
         let error = floor("disk-flor-mib = 1\n").expect_err("a typing error");
         assert!(error.contains("did you mean disk-floor-mib?"), "{error}");
+    }
+
+    #[test]
+    fn what_is_left_of_a_webhook_stays_at_least_as_long_as_the_webhook() {
+        let days = |rest: &str| {
+            let settings = read(&format!("{LEAST}[storage]\n{rest}"))?;
+            let Keeping { rows, events, .. } = settings.storage.keeping;
+            Ok::<_, String>((rows.as_secs() / 86_400, events.as_secs() / 86_400))
+        };
+        assert_eq!(days(""), Ok((90, 730)));
+        assert_eq!(days("keep-days = 1000\n"), Ok((1_000, 1_000)));
+        let error = days("keep-days = 10\nkeep-events-days = 9\n").expect_err("less");
+        assert!(
+            error.contains("c.toml:9: storage.keep-events-days: 9 is less than keep-days, 10"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -29,6 +29,7 @@ use crate::bookkeeper;
 use crate::config::{Origin, Reconcile, Settings, Tls};
 use crate::database::{OpenError, StateDirectory, WriteError, Writer, WriterFailed, open_writer};
 use crate::drain::budget::Budget;
+use crate::drain::retention::Retention;
 use crate::drain::{Drain, Parts};
 use crate::fetch::{Access, Client, KeyFiles, Keys, Roots, SetupError, Target, roots_from};
 use crate::intake::Intake;
@@ -469,6 +470,7 @@ impl DrainThread {
         let (state_directory, api) = (settings.state_directory.clone(), settings.api.clone());
         let (appended, notices) = (journal.watch(), notices.clone());
         let disk = Disk::new(writer.watch_room());
+        let (keeping, room) = (settings.storage.keeping, writer.watch_room());
         let writer = writer.clone();
         let socket = control(&state_directory, &notices);
         let duty = move || {
@@ -489,6 +491,7 @@ impl DrainThread {
                 reconciling: Mutex::default(),
                 erasing: Mutex::default(),
             };
+            let retained = state_directory.clone();
             let parts = Parts {
                 state_directory,
                 store: store.clone(),
@@ -510,11 +513,19 @@ impl DrainThread {
                 notices.clone(),
                 stopped.clone(),
             );
+            let retention = Retention::new(retained, store.clone(), clock, keeping, room);
+            let retaining = Box::pin(retention.run(stopped.clone()));
             let bookkeeping = bookkeeper::run(notices, store, stopped.clone());
             let upkeeping = upkeep.run(stopped.clone());
             let draining = Drain::new(parts).run(stopped);
-            let outcome =
-                runtime.block_on(all(draining, bookkeeping, upkeeping, renewing, operating));
+            let outcome = runtime.block_on(all(
+                draining,
+                bookkeeping,
+                upkeeping,
+                renewing,
+                retaining,
+                operating,
+            ));
             // A name lookup that hangs must not hold up the end.
             runtime.shutdown_background();
             outcome
@@ -548,6 +559,7 @@ async fn all(
     bookkeeping: impl Future<Output = Result<(), WriteError>>,
     upkeeping: impl Future<Output = Result<(), WriteError>>,
     renewing: impl Future<Output = Result<(), WriteError>>,
+    retaining: impl Future<Output = Result<(), WriteError>>,
     operating: impl Future<Output = Result<(), GatewayError>>,
 ) -> Result<(), GatewayError> {
     tokio::try_join!(
@@ -555,6 +567,7 @@ async fn all(
         async { bookkeeping.await.map_err(ended("bookkeeper")) },
         async { upkeeping.await.map_err(ended("upkeep")) },
         async { renewing.await.map_err(ended("renewal")) },
+        async { retaining.await.map_err(ended("retention")) },
         operating,
     )
     .map(drop)

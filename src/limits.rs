@@ -245,6 +245,44 @@ pub const FILE_FAILED_WAIT: Duration = Duration::from_secs(1);
 /// ... up to this.
 pub const FILE_FAILED_WAIT_MAX: Duration = Duration::from_secs(300);
 
+// Retention.
+
+/// Days that finished webhooks are kept as received, unless configured otherwise: a quarter of a year, for whoever looks
+/// into what went wrong ...
+pub const KEEP_DAYS: u64 = 90;
+/// ... days that what is known of them is kept without their content ...
+pub const KEEP_EVENTS_DAYS: u64 = 730;
+/// ... and what may be configured for either.
+pub const KEEP_DAYS_RANGE: RangeInclusive<u64> = 1..=36_500;
+/// The journal, unless configured otherwise: some two million webhooks, and a part of the smallest card ...
+pub const JOURNAL_MAX_MIB: u64 = 1_024;
+/// ... and what may be configured.
+pub const JOURNAL_MAX_MIB_RANGE: RangeInclusive<u64> = 1..=1024 * 1024;
+/// When the journal is too large it is made smaller by one part in so many, so that it is not the same again tomorrow.
+pub const JOURNAL_SPARE_PART: u64 = 20;
+/// Bytes of a journal row besides its body, about.
+pub const JOURNAL_ROW_BYTES: u64 = 48;
+/// The first look at what may leave, when the start is over ...
+pub const RETENTION_FIRST: Duration = Duration::from_secs(5);
+/// ... and the next ones; what has become a day older is not much.
+pub const RETENTION_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// Until the next try when the file could not be read or written.
+pub const RETENTION_AGAIN: Duration = Duration::from_secs(10);
+/// Rows that are looked at in one read of the file.
+pub const RETENTION_LOOK_ROWS: u32 = 1_000;
+/// Rows that leave in one transaction, so that an append waits for few of them ...
+pub const RETENTION_ROWS_MAX: usize = 200;
+/// ... and the pause after it, so that a card is left time for others.
+pub const RETENTION_PAUSE: Duration = Duration::from_millis(20);
+/// A clock says what is old when it was not set for this long: after a start the network sets it within minutes.
+pub const CLOCK_STEADY: Duration = Duration::from_secs(10 * 60);
+/// Less than this is a clock that is corrected, and not one that is set.
+pub const CLOCK_STEP_MAX: Duration = Duration::from_secs(60);
+/// A clock that is further ahead of the one that was believed last has leapt: no box is in a drawer for longer ...
+pub const CLOCK_LEAP_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+/// ... and is believed when it was not set for this long.
+pub const CLOCK_HELD: Duration = Duration::from_secs(24 * 3600);
+
 // The operator's acts.
 
 /// Commands that are served at once through the control socket; it is one person's.

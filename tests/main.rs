@@ -16,6 +16,7 @@ mod operating;
 mod order;
 mod queries;
 mod reload;
+mod retention;
 mod room;
 mod scanners;
 mod sources;

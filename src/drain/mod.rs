@@ -24,6 +24,7 @@ mod outage;
 pub mod plan;
 pub mod planner;
 pub mod repeats;
+pub mod retention;
 pub mod retry;
 pub mod trouble;
 mod turns;

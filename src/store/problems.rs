@@ -58,6 +58,8 @@ pub enum Kind {
     ObjectWithoutId,
     /// The disk has too little room: webhooks are answered 503.
     DiskLow,
+    /// The journal is larger than it may be, and nothing more of it may leave.
+    JournalLarge,
     /// The configuration that was read last is wrong; the one before stays in force.
     ConfigurationRefused,
     /// A certificate could not be got from the authority; it is tried again.
@@ -97,6 +99,7 @@ impl Kind {
             Self::ListingUnstable => "listing-unstable",
             Self::ObjectWithoutId => "object-without-id",
             Self::DiskLow => "disk-low",
+            Self::JournalLarge => "journal-large",
             Self::ConfigurationRefused => "configuration-refused",
             Self::CertificateNotRenewed => "certificate-not-renewed",
             Self::CertificateExpiring => "certificate-expiring",
@@ -140,6 +143,7 @@ impl Kind {
             | Self::LinkMismatch
             | Self::Away
             | Self::ConfigurationRefused
+            | Self::JournalLarge
             | Self::CertificateNotRenewed
             | Self::CertificateExpiring
             | Self::CertificateUnusable
