@@ -25,7 +25,7 @@ use super::{StateDirectory, Views, next_step};
 use crate::limits::{
     APPENDS_PER_COMMIT_MAX, APPENDS_QUEUED_MAX, CHANGES_QUEUED_MAX, GATHER_WAIT_MAX,
     THREAD_STACK_BYTES, TRUNCATE_PAUSE, TRUNCATE_TRIES_MAX, WAL_PAGES_IDLE_MAX, WAL_PAGES_MAX,
-    WRITER_FAILING_GAP, WRITER_FAILING_MAX,
+    WAL_PAGES_SHORT_MAX, WRITER_FAILING_GAP, WRITER_FAILING_MAX,
 };
 
 /// A value that came out of a transaction whose commit has returned.
@@ -508,8 +508,9 @@ impl Thread {
             };
             if let Err(WriteError::Full(_)) = &outcome {
                 self.keeper.ran_out();
-            } else if self.keeper.is_due() {
-                self.keeper.look(|| self.connection.reusable());
+            } else if self.keeper.is_due(self.connection.wal_pages()) {
+                let (keeper, connection) = (&mut self.keeper, &self.connection);
+                keeper.look(connection.wal_pages(), || connection.inside());
             }
             match outcome {
                 Ok(wrote) => failing = failing.filter(|_| !wrote),
@@ -557,7 +558,11 @@ impl Thread {
     /// Waits for work. Appends first, unless it is a change's turn; a checkpoint when nobody waits and it is worth it.
     fn next(&mut self, change_next: bool) -> Turn {
         let wal_pages = self.connection.wal_pages();
-        if wal_pages >= WAL_PAGES_MAX {
+        let wal_pages_max = match self.keeper.is_short() {
+            true => WAL_PAGES_SHORT_MAX,
+            false => WAL_PAGES_MAX,
+        };
+        if wal_pages >= wal_pages_max {
             return Turn::Idle;
         }
         let mut queues = self.shared.lock();
@@ -588,24 +593,28 @@ impl Thread {
             if wal_pages >= WAL_PAGES_IDLE_MAX {
                 return Turn::Idle;
             }
-            let Some(at) = self.keeper.look_at() else {
-                queues = self
-                    .shared
-                    .work
-                    .wait(queues)
-                    .unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
-            let left = at.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let look_at = self.keeper.look_at();
+            if look_at.is_some_and(|at| at <= Instant::now()) {
                 return Turn::Look;
             }
-            queues = self
-                .shared
-                .work
-                .wait_timeout(queues, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            queues = self.waited(queues, look_at);
+        }
+    }
+
+    /// Waits for work, or until then.
+    fn waited<'a>(
+        &'a self,
+        queues: MutexGuard<'a, Queues>,
+        until: Option<Instant>,
+    ) -> MutexGuard<'a, Queues> {
+        let work = &self.shared.work;
+        match until {
+            None => work.wait(queues).unwrap_or_else(PoisonError::into_inner),
+            Some(until) => {
+                let left = until.saturating_duration_since(Instant::now());
+                let woken = work.wait_timeout(queues, left);
+                woken.unwrap_or_else(PoisonError::into_inner).0
+            }
         }
     }
 
