@@ -149,6 +149,11 @@ pub const WAL_PAGES_BEHIND: i32 = 16_000;
 pub const WAL_BYTES: u64 = WAL_PAGES_COPIED as u64 * (PAGE_BYTES as u64 + 24) + 32;
 /// In steps of so many bytes, while nothing waits.
 pub const WAL_STEP_BYTES: u64 = 256 * 1024;
+/// WAL pages after which they do while the disk has too little room: what is in the WAL can be copied as long as there is
+/// some, and the WAL begins anew in the room that it has.
+pub const WAL_PAGES_SHORT_MAX: i32 = 128;
+/// What the file may still have to grow by when the WAL is copied, about.
+pub const WAL_BYTES_MAX: u64 = WAL_PAGES_MAX as u64 * PAGE_BYTES as u64;
 /// How long the writer may fail without one success before the process ends, so that systemd starts it afresh. Failing
 /// for want of room does not count: that has nothing to gain from a start.
 pub const WRITER_FAILING_MAX: Duration = Duration::from_secs(60);
@@ -165,13 +170,17 @@ pub const BALLAST_MIB: u64 = 8;
 pub const BALLAST_MIB_RANGE: RangeInclusive<u64> = 0..=1024;
 /// The room on the disk is looked at after something was written, once in this time at most ...
 pub const ROOM_LOOK_EVERY: Duration = Duration::from_secs(1);
+/// ... or when so many pages more are in the WAL, a part of a small floor ...
+pub const ROOM_LOOK_PAGES: i32 = 128;
 /// ... and this often while there is not enough, so that webhooks are taken again within a second of there being some.
 pub const ROOM_SHORT_LOOK_EVERY: Duration = Duration::from_millis(200);
 /// After SQLite found no room there is none for this long, whatever the file system says: a quota, for example, is not in
 /// what it says.
 pub const ROOM_RAN_OUT_WAIT: Duration = Duration::from_millis(300);
-/// The ballast is put back when SQLite has found room for this long, and is tried again as often.
+/// The ballast is put back when SQLite has found room for this long ...
 pub const BALLAST_WAIT: Duration = Duration::from_secs(10);
+/// ... and while there is too little for it, this is tried again so often.
+pub const BALLAST_AGAIN: Duration = Duration::from_secs(60);
 /// The floor, and the ballast, are one part in so many of the file system where that is less than what is configured.
 pub const FLOOR_PART: u64 = 20;
 /// There is enough room again at the floor and one part in so many of it more, so that it does not go to and fro.

@@ -4,7 +4,7 @@
 //! One that was opened while the file system was read-only stays read-only for ever, so none is used on after a failure;
 //! [`open_writer`] sees to what a failed sync may have left behind.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
+use super::room::Inside;
 use super::{StateDirectory, Views, WriteError, damage, open_writer, pragma_text};
 use crate::limits::{REOPEN_PAUSE, WAL_BYTES, WAL_STEP_BYTES, WRITER_BUSY_WAIT};
 
@@ -217,18 +218,20 @@ impl WriteConnection {
         self.drop_after(truncated.map_err(WriteError::from))
     }
 
-    /// Bytes in free pages of the file, which can be written without more room on the disk.
-    pub(super) fn reusable(&self) -> u64 {
+    /// What the file itself says about room.
+    pub(super) fn inside(&self) -> Inside {
         let Some(connection) = &self.connection else {
-            return 0;
+            return Inside::default();
         };
-        let number = |pragma| -> rusqlite::Result<u64> {
-            connection
-                .pragma_query_value(None, pragma, |row| Ok(row.get::<_, i64>(0)?.unsigned_abs()))
+        let bytes = |pragma| -> rusqlite::Result<u64> {
+            let number =
+                |pragma| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+            Ok((number(pragma)? * number("page_size")?).unsigned_abs())
         };
-        match (number("freelist_count"), number("page_size")) {
-            (Ok(pages), Ok(bytes)) => pages * bytes,
-            _ => 0,
+        let file = fs::metadata(self.directory.file()).map_or(u64::MAX, |file| file.len());
+        Inside {
+            reusable: bytes("freelist_count").unwrap_or_default(),
+            owed: bytes("page_count").unwrap_or_default().saturating_sub(file),
         }
     }
 

@@ -18,8 +18,8 @@ use rustix::io::Errno;
 use tokio::sync::watch;
 
 use crate::limits::{
-    BALLAST_WAIT, FLOOR_MARGIN_PART, FLOOR_PART, ROOM_LOOK_EVERY, ROOM_RAN_OUT_WAIT,
-    ROOM_SHORT_LOOK_EVERY,
+    BALLAST_AGAIN, BALLAST_WAIT, FLOOR_MARGIN_PART, FLOOR_PART, ROOM_LOOK_EVERY, ROOM_LOOK_PAGES,
+    ROOM_RAN_OUT_WAIT, ROOM_SHORT_LOOK_EVERY, WAL_BYTES_MAX,
 };
 
 /// The name of the ballast in the state directory.
@@ -75,6 +75,15 @@ impl Space {
     }
 }
 
+/// What the file itself says about room.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Inside {
+    /// Bytes in its free pages, which can be written without more of the disk.
+    pub(super) reusable: u64,
+    /// Bytes by which it will grow when the WAL is copied into it.
+    pub(super) owed: u64,
+}
+
 impl Floor {
     /// The floor on a file system of this size.
     fn on(self, total: u64) -> u64 {
@@ -87,13 +96,14 @@ impl Floor {
     }
 }
 
-/// The room after a look, with so many bytes in free pages of the file: it is left at the floor, and is enough again only
-/// at some more. A little of the file system itself has to be free as well, for the WAL.
-fn judge(before: Level, floor: u64, space: Space, reusable: u64) -> Room {
+/// The room after a look: it is left at the floor, and is enough again only at some more. Free pages of the file are room
+/// as well, while a little of the file system itself is free, for the WAL.
+fn judge(before: Level, floor: u64, space: Space, inside: Inside) -> Room {
     let margin = floor / FLOOR_MARGIN_PART;
-    let free = match space.free >= margin {
-        true => space.free.saturating_add(reusable),
-        false => space.free,
+    let outside = space.free.saturating_sub(inside.owed);
+    let free = match outside >= margin {
+        true => outside.saturating_add(inside.reusable),
+        false => outside,
     };
     let needed = floor + margin;
     let level = match before {
@@ -117,6 +127,8 @@ pub(super) struct Keeper {
     floor: Option<Floor>,
     told: Arc<watch::Sender<Room>>,
     looked: Option<Instant>,
+    /// Pages in the WAL at that time.
+    wal_pages: i32,
     /// When SQLite last found no room.
     ran_out: Option<Instant>,
     /// When to try again to put the ballast back.
@@ -130,6 +142,7 @@ impl Keeper {
             floor: None,
             told,
             looked: None,
+            wal_pages: 0,
             ran_out: None,
             ballast_at: None,
         }
@@ -152,8 +165,8 @@ impl Keeper {
         }
     }
 
-    /// Whether it is time, now that something may have been written.
-    pub(super) fn is_due(&self) -> bool {
+    /// Whether it is time, now that something may have been written, and so many pages are in the WAL.
+    pub(super) fn is_due(&self, wal_pages: i32) -> bool {
         let every = match self.told.borrow().level {
             Level::Enough => ROOM_LOOK_EVERY,
             Level::Low | Level::Out => ROOM_SHORT_LOOK_EVERY,
@@ -161,21 +174,28 @@ impl Keeper {
         let now = Instant::now();
         self.floor.is_some()
             && (self.looked.is_none_or(|looked| now - looked >= every)
+                || (wal_pages - self.wal_pages).abs() >= ROOM_LOOK_PAGES
                 || self.look_at().is_some_and(|at| at <= now))
     }
 
-    /// Looks; `reusable` is asked for the bytes in free pages of the file, when that matters.
-    pub(super) fn look(&mut self, reusable: impl FnOnce() -> u64) {
+    /// Whether there is too little.
+    pub(super) fn is_short(&self) -> bool {
+        self.told.borrow().level != Level::Enough
+    }
+
+    /// Looks; what the file says is asked for when it matters.
+    pub(super) fn look(&mut self, wal_pages: i32, inside: impl FnOnce() -> Inside) {
         self.looked = Some(Instant::now());
+        self.wal_pages = wal_pages;
         // A file system that does not answer has worse to say than that it is full; the next write will tell.
         let (Some(floor), Ok(space)) = (self.floor, Space::of(&self.directory)) else {
             return;
         };
         let bytes = floor.on(space.total);
-        let is_near = space.free < bytes.saturating_mul(2);
-        let reusable = if is_near { reusable() } else { 0 };
+        let is_near = space.free < bytes.saturating_mul(2).saturating_add(WAL_BYTES_MAX);
+        let inside = if is_near { inside() } else { Inside::default() };
         let before = self.told.borrow().level;
-        let mut now = judge(before, bytes, space, reusable);
+        let mut now = judge(before, bytes, space, inside);
         if self.ran_out_within(ROOM_RAN_OUT_WAIT) {
             now.level = Level::Out;
         }
@@ -221,7 +241,7 @@ impl Keeper {
         let held = found.as_ref().map_or(0, |found| found.blocks() * 512);
         let is_whole = found.map_or(0, |found| found.len()) == bytes && held >= bytes;
         let leaves = space.free.saturating_add(held).saturating_sub(bytes);
-        let again = Some(Instant::now() + BALLAST_WAIT);
+        let again = Some(Instant::now() + BALLAST_AGAIN);
         if bytes == 0 {
             drop(fs::remove_file(&path));
             self.ballast_at = None;
@@ -241,7 +261,8 @@ impl Keeper {
 /// The first look, before there is anybody who keeps looking.
 pub(super) fn first_look(directory: &Path, floor: Floor) -> Option<Room> {
     let space = Space::of(directory).ok()?;
-    Some(judge(Level::Enough, floor.on(space.total), space, 0))
+    let inside = Inside::default();
+    Some(judge(Level::Enough, floor.on(space.total), space, inside))
 }
 
 /// Gives the ballast up where there is hardly any room, before anything is opened: SQLite needs some pages to begin with.
@@ -289,7 +310,22 @@ mod tests {
             free: free_mib * MIB,
             total: 16_384 * MIB,
         };
-        judge(before, 64 * MIB, space, reusable_mib * MIB).level
+        let inside = Inside {
+            reusable: reusable_mib * MIB,
+            owed: 0,
+        };
+        judge(before, 64 * MIB, space, inside).level
+    }
+
+    #[test]
+    fn what_the_file_will_still_grow_by_is_no_room() {
+        let (free, total) = (70 * MIB, 16_384 * MIB);
+        let level = |owed| {
+            let inside = Inside { reusable: 0, owed };
+            judge(Level::Enough, 64 * MIB, Space { free, total }, inside).level
+        };
+        assert_eq!(level(6 * MIB), Level::Enough);
+        assert_eq!(level(7 * MIB), Level::Low);
     }
 
     #[test]
@@ -344,8 +380,8 @@ mod tests {
             bytes: 1,
             ballast_bytes: MIB,
         });
-        assert!(keeper.is_due());
-        keeper.look(|| 0);
+        assert!(keeper.is_due(0));
+        keeper.look(0, Inside::default);
         assert!(ballast.exists());
         assert_eq!(keeper.look_at(), None, "an idle gateway is not woken up");
         keeper.ran_out();
@@ -354,12 +390,12 @@ mod tests {
         let soon = keeper.look_at().expect("another look");
         assert!(soon <= Instant::now() + ROOM_SHORT_LOOK_EVERY);
         keeper.ran_out = keeper.ran_out.map(|at| at - ROOM_RAN_OUT_WAIT);
-        keeper.look(|| 0);
+        keeper.look(0, Inside::default);
         assert_eq!(told.borrow().level, Level::Enough);
         assert!(!ballast.exists(), "it may still be as full as before");
         keeper.ran_out = keeper.ran_out.map(|at| at - BALLAST_WAIT);
         keeper.ballast_at = keeper.ballast_at.map(|at| at - BALLAST_WAIT);
-        keeper.look(|| 0);
+        keeper.look(0, Inside::default);
         assert!(ballast.exists());
     }
 }

@@ -26,7 +26,7 @@ use super::{OpenError, StateDirectory, Views, damage, next_step};
 use crate::limits::{
     APPENDS_PER_COMMIT_MAX, APPENDS_QUEUED_MAX, CHANGES_QUEUED_MAX, GATHER_WAIT_MAX,
     THREAD_STACK_BYTES, TRUNCATE_PAUSE, TRUNCATE_TRIES_MAX, WAL_PAGES_BEHIND, WAL_PAGES_COPIED,
-    WAL_PAGES_MAX, WRITER_FAILING_GAP, WRITER_FAILING_MAX,
+    WAL_PAGES_MAX, WAL_PAGES_SHORT_MAX, WRITER_FAILING_GAP, WRITER_FAILING_MAX,
 };
 
 /// A value that came out of a transaction whose commit has returned.
@@ -561,8 +561,9 @@ impl Thread {
             };
             if let Err(WriteError::Full(_)) = &outcome {
                 self.keeper.ran_out();
-            } else if self.keeper.is_due() {
-                self.keeper.look(|| self.connection.reusable());
+            } else if self.keeper.is_due(self.connection.wal_pages()) {
+                let (keeper, connection) = (&mut self.keeper, &self.connection);
+                keeper.look(connection.wal_pages(), || connection.inside());
             }
             match outcome {
                 Ok(wrote) => failing = failing.filter(|_| !wrote),
@@ -613,6 +614,9 @@ impl Thread {
     /// Has the WAL copied into the file when it is worth it; says whether that must be done here and now.
     fn is_checkpoint_due(&mut self) -> bool {
         let pages = self.connection.wal_pages();
+        if self.keeper.is_short() && pages >= WAL_PAGES_SHORT_MAX {
+            return true;
+        }
         if pages < self.copy_at {
             // It starts over when all of it was copied.
             self.copy_at = self.copy_at.min(pages + WAL_PAGES_COPIED);
@@ -674,27 +678,31 @@ impl Thread {
             if queues.closed {
                 return Turn::Closed;
             }
-            if self.connection.is_wal_small() && self.shared.disk.borrow().level == Level::Enough {
+            if self.connection.is_wal_small() && !self.keeper.is_short() {
                 return Turn::GrowWal;
             }
-            let Some(at) = self.keeper.look_at() else {
-                queues = self
-                    .shared
-                    .work
-                    .wait(queues)
-                    .unwrap_or_else(PoisonError::into_inner);
-                continue;
-            };
-            let left = at.saturating_duration_since(Instant::now());
-            if left.is_zero() {
+            let look_at = self.keeper.look_at();
+            if look_at.is_some_and(|at| at <= Instant::now()) {
                 return Turn::Look;
             }
-            queues = self
-                .shared
-                .work
-                .wait_timeout(queues, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            queues = self.waited(queues, look_at);
+        }
+    }
+
+    /// Waits for work, or until then.
+    fn waited<'a>(
+        &'a self,
+        queues: MutexGuard<'a, Queues>,
+        until: Option<Instant>,
+    ) -> MutexGuard<'a, Queues> {
+        let work = &self.shared.work;
+        match until {
+            None => work.wait(queues).unwrap_or_else(PoisonError::into_inner),
+            Some(until) => {
+                let left = until.saturating_duration_since(Instant::now());
+                let woken = work.wait_timeout(queues, left);
+                woken.unwrap_or_else(PoisonError::into_inner).0
+            }
         }
     }
 

@@ -250,7 +250,7 @@ impl Retention {
             }
         }
         if let Some(too_much) = self.too_much(&reader).await? {
-            let (rows, left) = self.let_oldest_go(&reader, too_much, || false).await?;
+            let (rows, left) = self.let_oldest_go(&reader, too_much).await?;
             gone.rows += rows;
             // What was freed beyond the limit is to spare.
             gone.too_large =
@@ -333,16 +333,11 @@ impl Retention {
         self.keeping.journal_bytes / JOURNAL_SPARE_PART
     }
 
-    /// Lets go of the oldest finished webhooks until so many bytes have gone, or it is enough; says how many those were, and
-    /// how many bytes are left that should have gone.
-    async fn let_oldest_go(
-        &self,
-        reader: &Reader,
-        bytes: u64,
-        is_enough: impl Fn() -> bool,
-    ) -> Result<(usize, u64), WriteError> {
+    /// Lets go of the oldest finished webhooks until so many bytes have gone; says how many those were, and how many bytes are
+    /// left that should have gone.
+    async fn let_oldest_go(&self, reader: &Reader, bytes: u64) -> Result<(usize, u64), WriteError> {
         let (mut cursor, mut left, mut gone) = (Seq(0), bytes, 0);
-        while left > 0 && !is_enough() {
+        while left > 0 {
             let found = retention::rows_after(reader, cursor, RETENTION_LOOK_ROWS)?;
             let Some(newest) = found.last() else { break };
             cursor = newest.seq;
@@ -358,16 +353,14 @@ impl Retention {
         Ok((gone, left))
     }
 
-    /// Where the disk has too little room: frees as many pages of the file as the floor has, and no more, however full it is
-    /// with what others keep there.
+    /// Where the disk has too little room: frees as many pages of the file as make it enough, and half as many again, so that
+    /// it is not the same in a moment; no more, however full it is with what others keep there.
     async fn make_room(&self) -> Result<(), WriteError> {
         let reader = self.reader()?;
         let needed = self.room.borrow().needed;
         let (_, free) = retention::file_bytes(&reader)?;
-        let room = self.room.clone();
-        let is_enough = || room.borrow().level == Level::Enough;
-        let missing = needed.saturating_sub(free);
-        let (rows, _) = self.let_oldest_go(&reader, missing, is_enough).await?;
+        let missing = (needed + needed / 2).saturating_sub(free);
+        let (rows, _) = self.let_oldest_go(&reader, missing).await?;
         if rows > 0 {
             info!(
                 "retention: {rows} finished webhooks have left the journal, because the disk has too little room"
