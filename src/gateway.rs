@@ -242,7 +242,7 @@ pub fn run(
 fn say_set_aside(set_aside: Option<SetAside>, notices: &Notices) {
     if let Some(SetAside { name, why }) = set_aside {
         notices.say(Notice::Warning(format!(
-            "the file was damaged ({why}); it is kept as {name}, a fresh one serves, and what can be read is copied into it"
+            "the file was damaged: {why}; what was damaged is kept as {name}, and what can be read is copied into the file in use"
         )));
     }
 }

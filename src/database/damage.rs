@@ -295,6 +295,32 @@ fn set_aside(state_directory: &Path, now: UnixMs) -> io::Result<String> {
     Ok(name)
 }
 
+/// Copies the WAL to a name that nothing has yet, and says for which file.
+///
+/// # Errors
+/// When it cannot be copied.
+pub fn copy_wal(directory: &StateDirectory, now: UnixMs) -> Result<String, OpenError> {
+    let copy = || {
+        let name = free_name(directory.path(), now)?;
+        let path = directory.path().join(format!("{name}-wal"));
+        fs::copy(directory.path().join(format!("{FILE_NAME}-wal")), &path)?;
+        File::open(path)?.sync_all()?;
+        Ok(name)
+    };
+    copy().map_err(|source| OpenError::NotWritable {
+        path: directory.path().to_owned(),
+        source,
+    })
+}
+
+/// Takes such a copy back, which nobody needs.
+pub fn forget_wal(directory: &StateDirectory, name: &str) {
+    // What is left of it is salvaged once more, which changes nothing.
+    drop(fs::remove_file(
+        directory.path().join(format!("{name}-wal")),
+    ));
+}
+
 /// By the time, and a number where that is taken or the clock cannot be right.
 fn free_name(state_directory: &Path, now: UnixMs) -> io::Result<String> {
     let time: String = now.to_string().split('.').take(1).collect();

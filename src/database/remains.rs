@@ -63,14 +63,17 @@ impl Remains {
             Err(error) => return Err(error),
         };
         let (file, bytes) = file.unzip();
-        let wal = wal.ok().map(Wal::read).transpose()?;
         let mut remains = Self {
             file,
             bytes: bytes.unwrap_or(0),
-            wal,
+            wal: None,
             page_bytes: 0,
         };
-        remains.page_bytes = remains.find_page_bytes();
+        let said = remains.said_page_bytes();
+        let wal = wal.ok().map(|wal| Wal::read(wal, said)).transpose()?;
+        let in_wal = wal.as_ref().and_then(Wal::page_bytes);
+        remains.page_bytes = said.or(in_wal).unwrap_or_else(|| remains.guess());
+        remains.wal = wal;
         Ok(remains)
     }
 
@@ -140,18 +143,24 @@ impl Remains {
         (read > 0).then_some(page)
     }
 
-    fn find_page_bytes(&self) -> usize {
+    /// The rows of copies in the WAL that SQLite does not see, commit after commit: those after a damaged one.
+    pub fn hidden(&self) -> impl Iterator<Item = Vec<Row>> + '_ {
+        let pages = self.wal.iter().flat_map(Wal::hidden);
+        pages.map(|pages| {
+            let rows = pages.iter().flat_map(|page| self.rows(page, false).rows);
+            rows.collect()
+        })
+    }
+
+    /// The size of a page by the head of the file.
+    fn said_page_bytes(&self) -> Option<usize> {
         let mut head = [0; 18];
-        let said = self.file.as_ref().and_then(|file| {
-            file.read_exact_at(&mut head, 0).ok()?;
-            let bytes = match u16::from_be_bytes([head[16], head[17]]) {
-                1 => 65_536,
-                bytes => usize::from(bytes),
-            };
-            (head.starts_with(MAGIC) && is_page_size(bytes)).then_some(bytes)
-        });
-        said.or_else(|| self.wal.as_ref().and_then(Wal::page_bytes))
-            .unwrap_or_else(|| self.guess())
+        self.file.as_ref()?.read_exact_at(&mut head, 0).ok()?;
+        let bytes = match u16::from_be_bytes([head[16], head[17]]) {
+            1 => 65_536,
+            bytes => usize::from(bytes),
+        };
+        (head.starts_with(MAGIC) && is_page_size(bytes)).then_some(bytes)
     }
 
     /// The size with which most rows can be read.
