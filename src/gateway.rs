@@ -525,7 +525,7 @@ impl DrainThread {
                 store: parts.store.clone(),
                 clock,
             };
-            let draining = drain(salvager, Drain::new(parts), stopped);
+            let draining = Box::pin(drain(salvager, Drain::new(parts), stopped));
             let outcome =
                 runtime.block_on(all(draining, bookkeeping, upkeeping, renewing, operating));
             // A name lookup that hangs must not hold up the end.
@@ -553,13 +553,17 @@ async fn drain(salvager: Salvager, drain: Drain<Client>, stop: Stop) -> Result<(
     let mut stopped = stop.clone();
     tokio::select! {
         () = stopped.told() => return Ok(()),
-        done = salvager.state_first() => done?,
+        done = Box::pin(salvager.state_first()) => done?,
     }
     let (directory, store) = (salvager.state_directory.clone(), salvager.store.clone());
+    // Each in a place of its own: together they would not fit on the thread's stack.
+    let drain = Box::pin(drain.run(stop));
+    let salvaging = Box::pin(salvager.run());
+    let looking = Box::pin(after_start::look(directory, store));
     tokio::select! {
-        ended = drain.run(stop) => ended,
-        Err(error) = salvager.run() => Err(error),
-        Err(error) = after_start::look(directory, store) => Err(error),
+        ended = drain => ended,
+        Err(error) = salvaging => Err(error),
+        Err(error) = looking => Err(error),
     }
 }
 

@@ -423,7 +423,7 @@ fn a_damaged_wal_is_kept_and_the_webhooks_in_it_are_brought_back() {
                 let at = wal.len() / 3;
                 wal[at] ^= 1
             },
-            40,
+            39,
         ),
         ("its header is garbage", |wal| wal[..32].fill(0xA5), 40),
         (

@@ -125,6 +125,11 @@ impl Wal {
         self.is_sure.then_some(self.page_bytes)
     }
 
+    /// How many pages have a whole copy.
+    pub(super) fn pages(&self) -> usize {
+        self.copies.len()
+    }
+
     pub(super) fn last_page(&self) -> u32 {
         self.last_page
     }
