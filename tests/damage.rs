@@ -432,7 +432,7 @@ fn a_damaged_wal_is_kept_and_the_webhooks_in_it_are_brought_back() {
                 let at = 32 + 20 * (24 + PAGE);
                 wal[at..at + 24 + PAGE].fill(0)
             },
-            39,
+            30,
         ),
         ("its end is garbage", |wal| wal.extend([0xA5; 10_000]), 40),
     ];
@@ -455,7 +455,8 @@ fn a_damaged_wal_is_kept_and_the_webhooks_in_it_are_brought_back() {
             assert_eq!(place.value::<i64>(open), 1, "{name}");
         }
         let found = "SELECT count(*) FROM journal WHERE peer <> 'salvage'";
-        assert!(place.value::<i64>(found) > webhooks, "{name}");
+        let found = place.value::<i64>(found);
+        assert!(found > webhooks, "{name}: {found}");
         place.until("SELECT count(*) FROM inbox WHERE action IS NULL", 0);
         assert_eq!(verify(&place), (vec![], Some(0)), "{name}");
     }
@@ -785,4 +786,28 @@ fn what_only_cannot_be_used_now_is_no_damage() {
     statements(&place, newer);
     refused("written by a newer version");
     assert_eq!(place.value::<i64>("SELECT count(*) FROM journal"), 1);
+}
+
+#[test]
+fn who_reads_a_damaged_file_is_told_what_the_gateway_does_about_it() {
+    let place = stopped();
+    for table in ["journal", "problems"] {
+        let root = root(&place, table);
+        rewrite(&place, "gateway.db", |bytes| {
+            bytes[root..root + 100].fill(0x33)
+        });
+    }
+    for command in ["status", "events list", "problems"] {
+        let said = text(&place.reads(command, &[]).stderr);
+        let told = said.contains("belvo-gateway verify --set-aside");
+        assert!(told, "{command}: {said}");
+    }
+    rewrite(&place, "gateway.db", |bytes| bytes[..100].fill(0x33));
+    let said = text(&place.reads("status", &[]).stderr);
+    assert!(
+        said.contains("When the gateway is started it keeps the file"),
+        "{said}"
+    );
+    let (findings, code) = verify(&place);
+    assert_eq!((findings.len(), code), (1, Some(1)));
 }

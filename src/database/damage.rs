@@ -49,6 +49,13 @@ pub fn is_damage(error: &rusqlite::Error) -> bool {
     )
 }
 
+/// What to say to whoever was kept from reading by damage; nothing for any other error.
+pub fn advice(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    let chain = std::iter::successors(Some(error), |error| error.source());
+    let mut damaged = chain.filter_map(|error| error.downcast_ref().filter(|it| is_damage(it)));
+    damaged.next().map(|_| "the file is damaged; belvo-gateway verify says more. With belvo-gateway verify --set-aside and a restart the gateway keeps it under another name, serves from a fresh one, and copies into that what can be read")
+}
+
 /// Opens the file to write at a start. One that is damaged is set aside, and a fresh one is made.
 ///
 /// # Errors

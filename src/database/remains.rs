@@ -102,8 +102,11 @@ impl Remains {
         let Some(wal) = &self.wal else {
             return in_file;
         };
-        // Pages are numbered without a gap, whatever a damaged number says.
-        let most = in_file.saturating_add(wal.pages() as u32);
+        // Pages are numbered without a gap, whatever a damaged number says. Without its file a WAL has gaps.
+        let most = match self.file {
+            Some(_) => in_file.saturating_add(wal.pages() as u32),
+            None => u32::MAX / 2,
+        };
         in_file.max(wal.last_page().min(most))
     }
 

@@ -87,16 +87,21 @@ impl Wal {
         let frame_bytes = (FRAME_HEADER_BYTES + self.page_bytes) as u64;
         let mut head = [0; FRAME_HEADER_BYTES];
         let mut page = vec![0; self.page_bytes];
-        let (mut open, mut hidden) = (Vec::new(), Vec::new());
+        let (mut open, mut hidden, mut foreign) = (Vec::new(), Vec::new(), Vec::new());
         let mut offset = HEADER_BYTES as u64;
         while offset + frame_bytes <= bytes {
             let page_at = offset + FRAME_HEADER_BYTES as u64;
             self.file.read_exact_at(&mut head, offset)?;
             offset += frame_bytes;
             let frame = Frame::of(&head);
+            // Of a run before, or damaged, which shows when one of this run comes after it; zeros were never written, or
+            // are damaged, too, and hold nothing.
             if frame.page == 0 || salts.is_some_and(|salts| frame.salts != salts) {
+                before = frame.said;
+                foreign.extend(Some(page_at).filter(|_| frame.page > 0));
                 continue;
             }
+            self.damaged.append(&mut foreign);
             self.file.read_exact_at(&mut page, page_at)?;
             let is_whole = salts.is_some()
                 && sum(&page, sum(&head[..8], before, is_big), is_big) == frame.said;
