@@ -246,7 +246,7 @@ pub fn run(
 fn say_set_aside(set_aside: Option<SetAside>, notices: &Notices) {
     if let Some(SetAside { name, why }) = set_aside {
         notices.say(Notice::Warning(format!(
-            "the file was damaged ({why}); it is kept as {name}, a fresh one serves, and what can be read is copied into it"
+            "the file was damaged: {why}; what was damaged is kept as {name}, and what can be read is copied into the file in use"
         )));
     }
 }
@@ -569,13 +569,17 @@ async fn drain(salvager: Salvager, drain: Drain<Client>, stop: Stop) -> Result<(
     let mut stopped = stop.clone();
     tokio::select! {
         () = stopped.told() => return Ok(()),
-        done = salvager.state_first() => done?,
+        done = Box::pin(salvager.state_first()) => done?,
     }
     let (directory, store) = (salvager.state_directory.clone(), salvager.store.clone());
+    // Each in a place of its own: together they would not fit on the thread's stack.
+    let drain = Box::pin(drain.run(stop));
+    let salvaging = Box::pin(salvager.run());
+    let looking = Box::pin(after_start::look(directory, store));
     tokio::select! {
-        ended = drain.run(stop) => ended,
-        Err(error) = salvager.run() => Err(error),
-        Err(error) = after_start::look(directory, store) => Err(error),
+        ended = drain => ended,
+        Err(error) = salvaging => Err(error),
+        Err(error) = looking => Err(error),
     }
 }
 

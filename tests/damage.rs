@@ -1,6 +1,6 @@
 //! A card that forgets and flips bits: what is found, what is kept, and what is brought back.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -399,6 +399,90 @@ const HARMS: &[Harm] = &[
     },
 ];
 
+/// A gateway that was killed with everything in its WAL, of webhooks that came one by one.
+fn one_by_one() -> Place {
+    let place = Place::new();
+    let gateway = place.start();
+    for number in 0..40 {
+        let webhook = historical_update(Resource::Accounts, &link(number), 2);
+        assert_eq!(gateway.answers(webhook), 200);
+    }
+    gateway.kill();
+    place
+}
+
+/// How far it is written: it has its size beforehand.
+fn written(wal: &Bytes) -> usize {
+    wal.iter().rposition(|byte| *byte != 0).expect("a byte") + 1
+}
+
+/// A way to damage a WAL, and how many of its webhooks are brought back.
+type WalHarm = (&'static str, fn(&mut Bytes), i64);
+
+#[test]
+fn a_damaged_wal_is_kept_and_the_webhooks_in_it_are_brought_back() {
+    let harms: [WalHarm; 4] = [
+        (
+            "a bit in the middle is flipped",
+            |wal| {
+                let at = written(wal) / 3;
+                wal[at] ^= 1
+            },
+            39,
+        ),
+        ("its header is garbage", |wal| wal[..32].fill(0xA5), 40),
+        (
+            "a page in it is zeros",
+            |wal| {
+                let at = 32 + 20 * (24 + PAGE);
+                wal[at..at + 24 + PAGE].fill(0)
+            },
+            30,
+        ),
+        ("its end is garbage", |wal| wal.extend([0xA5; 10_000]), 40),
+    ];
+    for (name, harm, webhooks) in harms {
+        let place = one_by_one();
+        rewrite(&place, "gateway.db-wal", harm);
+        let before = fs::read(place.state().join("gateway.db-wal")).expect("a WAL");
+        let begun = Instant::now();
+        let gateway = place.start();
+        let webhook = historical_update(Resource::Owners, LINK, 2);
+        assert_eq!(gateway.answers(webhook), 200, "{name}");
+        assert!(begun.elapsed() < Duration::from_secs(2), "{name}");
+        let kept = contents(&place, "gateway.db.damaged-");
+        let is_hidden = !name.contains("end");
+        assert_eq!(kept.len(), usize::from(is_hidden), "{name}");
+        assert!(kept.values().all(|wal| *wal == before), "{name}");
+        if is_hidden {
+            place.until(SALVAGED, "over".to_owned());
+            let open = "SELECT count(*) FROM attention WHERE kind = 'file-damaged'";
+            assert_eq!(place.value::<i64>(open), 1, "{name}");
+        }
+        let found = "SELECT count(*) FROM journal WHERE peer <> 'salvage'";
+        let found = place.value::<i64>(found);
+        assert!(found > webhooks, "{name}: {found}");
+        place.until("SELECT count(*) FROM inbox WHERE action IS NULL", 0);
+        assert_eq!(verify(&place), (vec![], Some(0)), "{name}");
+    }
+}
+
+#[test]
+fn a_power_cut_in_the_last_commit_of_the_wal_is_no_damage() {
+    let place = one_by_one();
+    // What comes after a flip in the last frames was never answered.
+    rewrite(&place, "gateway.db-wal", |wal| {
+        let at = written(wal) - PAGE / 2;
+        wal[at] ^= 1;
+    });
+    let _gateway = place.start();
+    assert!(contents(&place, "gateway.db.damaged-").is_empty());
+    assert_eq!(
+        place.value::<i64>("SELECT count(*) FROM attention WHERE kind = 'file-damaged'"),
+        0
+    );
+}
+
 /// What is in the state directory under the file's names, by content.
 fn contents(place: &Place, beginning: &str) -> BTreeMap<String, Bytes> {
     let entries = fs::read_dir(place.state()).expect("a directory");
@@ -470,7 +554,7 @@ fn damage_that_shows_in_use_ends_the_gateway_and_the_next_start_sets_the_file_as
     let answer = gateway.answers(historical_update(Resource::Accounts, LINK, 2));
     assert_eq!(answer, 200);
     assert!(!gateway.ended().success());
-    place.until_logged(&["the file is damaged", "the service manager starts"]);
+    place.until_logged(&["ending, so that the service manager starts the gateway afresh"]);
     drop(gateway);
     let _gateway = place.start();
     place.until(
@@ -495,7 +579,7 @@ fn damage_that_a_start_does_not_find_is_believed_the_second_time_it_shows() {
     fs::write(place.state().join("damaged"), "again: a row was unreadable").expect("a note");
     let _gateway = place.start();
     place.until(
-        "SELECT count(*) FROM attention WHERE kind = 'file-damaged' AND text LIKE '%(a row was unreadable)%'",
+        "SELECT count(*) FROM attention WHERE kind = 'file-damaged' AND text LIKE '%: a row was unreadable.%'",
         1,
     );
     place.until(
@@ -532,4 +616,203 @@ fn a_flipped_bit_in_a_new_webhook_is_a_problem_after_a_start_and_the_file_stays(
         "webhook 2 differs from its checksum".to_owned(),
     );
     assert!(contents(&place, "gateway.db.damaged-").is_empty());
+}
+
+/// A place with this many webhooks and objects in many pages, each with a mark of its own, and the marks of those pages.
+fn large(webhooks: usize, objects: usize) -> Place {
+    let place = Place::new();
+    let gateway = place.start();
+    gateway.takes_in(webhooks, |number| {
+        let webhook = historical_update(Resource::Accounts, &link(number % 50), 2);
+        webhook.replacen('{', &format!(r#"{{"mark":"<webhook {number}>","#), 1)
+    });
+    place.until("SELECT count(*) FROM events", webhooks as i64);
+    assert!(gateway.stop().0.success());
+    statements(
+        &place,
+        &format!(
+            "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {objects})
+             INSERT INTO objects SELECT 'accounts', 'id ' || i, 'a link',
+                    '{{\"mark\": \"<object ' || i || '>\", \"more\": \"' || hex(zeroblob(i % 300)) || '\"}}', 1, 1, 1, NULL, NULL
+               FROM n"
+        ),
+    );
+    place
+}
+
+/// The marks in some bytes.
+fn marks(bytes: &[u8]) -> BTreeSet<String> {
+    let text = String::from_utf8_lossy(bytes);
+    let pieces = text.split('<').skip(1);
+    pieces
+        .filter_map(|piece| Some(piece.split_once('>')?.0.to_owned()))
+        .filter(|mark| mark.starts_with("webhook ") || mark.starts_with("object "))
+        .collect()
+}
+
+/// The marks that a gateway's file has rows for.
+fn kept(place: &Place) -> BTreeSet<String> {
+    let bodies = "SELECT body FROM journal UNION ALL SELECT body FROM objects";
+    let bodies = place.column::<String>(bodies);
+    bodies
+        .iter()
+        .flat_map(|body| marks(body.as_bytes()))
+        .collect()
+}
+
+const SALVAGED: &str = "SELECT min(step) FROM salvages";
+
+#[test]
+fn ninety_nine_of_a_hundred_undamaged_rows_are_brought_back_from_a_file_with_every_twentieth_page_gone()
+ {
+    let place = large(2_000, 5_000);
+    let (mut whole, mut pages) = (BTreeSet::new(), 0);
+    rewrite(&place, "gateway.db", |bytes| {
+        for (number, page) in bytes.chunks_mut(PAGE).enumerate() {
+            pages += 1;
+            match number % 20 {
+                // Zeros, garbage, and single bits by turns.
+                7 => match number % 3 {
+                    0 => page.fill(0),
+                    1 => page.fill(0xD5),
+                    _ => page.iter_mut().step_by(61).for_each(|byte| *byte ^= 0x08),
+                },
+                _ => whole.extend(marks(page)),
+            }
+        }
+    });
+    assert!(
+        pages > 300 && whole.len() > 6_000,
+        "{pages} {}",
+        whole.len()
+    );
+    let _gateway = place.start();
+    place.until(SALVAGED, "over".to_owned());
+    let kept = kept(&place);
+    let back = whole.intersection(&kept).count();
+    assert!(back * 100 >= whole.len() * 99, "{back} of {}", whole.len());
+    let text: String = place.value("SELECT text FROM attention WHERE kind = 'file-damaged'");
+    assert!(text.contains("places in it could not be read"), "{text}");
+    assert_eq!(verify(&place), (vec![], Some(0)));
+}
+
+#[test]
+fn a_salvage_goes_on_after_each_kill_and_counts_each_row_once() {
+    let place = large(500, 10_000);
+    rewrite(&place, "gateway.db", |bytes| bytes[..100].fill(0));
+    let mut kills = 0;
+    for at in [500, 3_000, 6_000, 9_000] {
+        let gateway = place.start();
+        let far = format!("SELECT max(copied >= {at} OR step = 'over') FROM salvages");
+        place.until(&far, true);
+        kills += i32::from(place.value::<String>(SALVAGED) != "over");
+        gateway.kill();
+    }
+    assert!(kills >= 2, "it was never interrupted");
+    let _gateway = place.start();
+    place.until(SALVAGED, "over".to_owned());
+    assert_eq!(kept(&place).len(), 10_500);
+    assert_eq!(
+        place.column::<i64>(
+            "SELECT webhooks FROM salvages UNION ALL SELECT unreadable FROM salvages"
+        ),
+        [500, 0]
+    );
+}
+
+#[test]
+fn what_was_erased_stays_erased_and_what_was_not_planned_is_planned() {
+    let place = used(2);
+    let done = place.reads("erase", &["--link", LINK, "--yes"]);
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+    let gateway = place.start();
+    let other = link(1);
+    assert_eq!(
+        gateway.answers(historical_update(Resource::Accounts, &other, 2)),
+        200
+    );
+    place.until("SELECT count(*) FROM events", 3);
+    gateway.stop();
+    // Not even the row is there that says so, and the newest webhook was not planned.
+    statements(
+        &place,
+        "DELETE FROM links; DELETE FROM events WHERE seq = 3; DELETE FROM work; UPDATE meta SET value = 2 WHERE key = 'planned_to'",
+    );
+    rewrite(&place, "gateway.db", |bytes| bytes[..100].fill(0));
+    let gateway = place.start();
+    assert_eq!(
+        gateway.answers(historical_update(Resource::Owners, LINK, 2)),
+        200
+    );
+    place.until(SALVAGED, "over".to_owned());
+    place.until("SELECT count(*) FROM inbox WHERE action IS NULL", 0);
+    assert_eq!(
+        place.column::<String>("SELECT action FROM inbox ORDER BY seq"),
+        ["erased", "erased", "fetch", "probe", "erased"]
+    );
+    assert_eq!(place.column::<String>("SELECT link_id FROM work"), [other]);
+    assert_eq!(verify(&place), (vec![], Some(0)));
+}
+
+#[test]
+fn the_problem_is_over_when_the_damaged_file_is_removed() {
+    let place = used(1);
+    rewrite(&place, "gateway.db", |bytes| bytes[..100].fill(0));
+    let gateway = place.start();
+    place.until(SALVAGED, "over".to_owned());
+    let open = "SELECT count(*) FROM attention WHERE kind = 'file-damaged'";
+    assert_eq!(place.value::<i64>(open), 1);
+    for file in contents(&place, "gateway.db.damaged-").keys() {
+        fs::remove_file(place.state().join(file)).expect("a file");
+    }
+    gateway.stop();
+    let _gateway = place.start();
+    place.until(open, 0);
+}
+
+#[test]
+fn what_only_cannot_be_used_now_is_no_damage() {
+    let place = used(1);
+    let refused = |why: &str| {
+        let said = text(&place.fails_to_start().stderr);
+        assert!(said.contains(why), "{said}");
+        // Only by their names: who reads the file gives up the locks that this process has on it.
+        let names = fs::read_dir(place.state()).expect("a directory");
+        let mut names = names.map(|entry| entry.expect("an entry").file_name());
+        assert!(!names.any(|name| name.to_string_lossy().contains(".damaged-")));
+    };
+    let file = Connection::open(place.state().join("gateway.db")).expect("a file");
+    file.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; SELECT 1 FROM meta")
+        .expect("a lock");
+    refused("another program holds the file");
+    drop(file);
+    let newer =
+        "PRAGMA user_version = 1000; UPDATE meta SET value = 1000 WHERE key = 'oldest_reader'";
+    statements(&place, newer);
+    refused("written by a newer version");
+    assert_eq!(place.value::<i64>("SELECT count(*) FROM journal"), 1);
+}
+
+#[test]
+fn who_reads_a_damaged_file_is_told_what_the_gateway_does_about_it() {
+    let place = stopped();
+    for table in ["journal", "problems"] {
+        let root = root(&place, table);
+        rewrite(&place, "gateway.db", |bytes| {
+            bytes[root..root + 100].fill(0x33)
+        });
+    }
+    for command in ["status", "events list", "problems"] {
+        let said = text(&place.reads(command, &[]).stderr);
+        let told = said.contains("belvo-gateway verify --set-aside");
+        assert!(told, "{command}: {said}");
+    }
+    rewrite(&place, "gateway.db", |bytes| bytes[..100].fill(0x33));
+    let said = text(&place.reads("status", &[]).stderr);
+    assert!(
+        said.contains("When the gateway is started it keeps the file"),
+        "{said}"
+    );
+    let (findings, code) = verify(&place);
+    assert_eq!((findings.len(), code), (1, Some(1)));
 }

@@ -22,7 +22,7 @@ use anyhow::Context;
 
 use crate::cli::{Command, Reading};
 use crate::config::{self, Surroundings};
-use crate::database::{Reader, open_reader};
+use crate::database::{Reader, damage, open_reader};
 use crate::system::clock::UnixMs;
 use crate::system::errors::sentence;
 use crate::system::times;
@@ -42,7 +42,12 @@ pub fn run(command: &Command) -> ExitCode {
         Command::Verify(arguments) => verify::run(arguments),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("belvo-gateway: {}", sentence(error.as_ref()));
+        let said = sentence(error.as_ref());
+        let advice = damage::advice(error.as_ref()).filter(|_| !said.contains("verify"));
+        match advice {
+            Some(advice) => eprintln!("belvo-gateway: {said}; {advice}"),
+            None => eprintln!("belvo-gateway: {said}"),
+        }
         ExitCode::FAILURE
     })
 }

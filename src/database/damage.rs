@@ -20,7 +20,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 use super::check::{self, Found};
 use super::remains::MAGIC;
 use super::{FILE_NAME, LATEST, OpenError, StateDirectory, Views, migrations, open_writer};
-use crate::limits::{NOTED_LOOK_MAX, READER_BUSY_WAIT, START_LOOK_MAX};
+use crate::limits::{NOTED_LOOK_MAX, START_LOOK_MAX, WRITER_BUSY_WAIT};
 use crate::system::clock::UnixMs;
 
 /// Where it is noted that the file is damaged, for the next start to act on.
@@ -47,6 +47,13 @@ pub fn is_damage(error: &rusqlite::Error) -> bool {
         error.sqlite_error_code(),
         Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase)
     )
+}
+
+/// What to say to whoever was kept from reading by damage; nothing for any other error.
+pub fn advice(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    let chain = std::iter::successors(Some(error), |error| error.source());
+    let mut damaged = chain.filter_map(|error| error.downcast_ref().filter(|it| is_damage(it)));
+    damaged.next().map(|_| "the file is damaged; belvo-gateway verify says more. With belvo-gateway verify --set-aside and a restart the gateway keeps it under another name, serves from a fresh one, and copies into that what can be read")
 }
 
 /// Opens the file to write at a start. One that is damaged is set aside, and a fresh one is made.
@@ -105,7 +112,7 @@ pub fn note(state_directory: &Path, why: &str) -> io::Result<()> {
 /// When nothing can be written.
 pub fn note_in_use(state_directory: &Path, why: &str) -> io::Result<()> {
     let before = fs::read_to_string(state_directory.join(NOTE_NAME)).unwrap_or_default();
-    match before.starts_with(WAS_WHOLE) {
+    match before.starts_with(WAS_WHOLE) || before.starts_with(AGAIN) {
         true => note(state_directory, &format!("{AGAIN}{why}")),
         false => note(state_directory, why),
     }
@@ -187,7 +194,7 @@ fn header(path: &Path) -> Option<String> {
 fn look_inside(path: &Path, note: Option<&str>) -> rusqlite::Result<Looked> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
-    connection.busy_timeout(READER_BUSY_WAIT)?;
+    connection.busy_timeout(WRITER_BUSY_WAIT)?;
     // What is in the WAL of a damaged file stays there.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     let mut damaged = is_foreign(&connection)?;
@@ -295,6 +302,32 @@ fn set_aside(state_directory: &Path, now: UnixMs) -> io::Result<String> {
     Ok(name)
 }
 
+/// Copies the WAL to a name that nothing has yet, and says for which file.
+///
+/// # Errors
+/// When it cannot be copied.
+pub fn copy_wal(directory: &StateDirectory, now: UnixMs) -> Result<String, OpenError> {
+    let copy = || {
+        let name = free_name(directory.path(), now)?;
+        let path = directory.path().join(format!("{name}-wal"));
+        fs::copy(directory.path().join(format!("{FILE_NAME}-wal")), &path)?;
+        File::open(path)?.sync_all()?;
+        Ok(name)
+    };
+    copy().map_err(|source| OpenError::NotWritable {
+        path: directory.path().to_owned(),
+        source,
+    })
+}
+
+/// Takes such a copy back, which nobody needs.
+pub fn forget_wal(directory: &StateDirectory, name: &str) {
+    // What is left of it is salvaged once more, which changes nothing.
+    drop(fs::remove_file(
+        directory.path().join(format!("{name}-wal")),
+    ));
+}
+
 /// By the time, and a number where that is taken or the clock cannot be right.
 fn free_name(state_directory: &Path, now: UnixMs) -> io::Result<String> {
     let time: String = now.to_string().split('.').take(1).collect();
@@ -345,6 +378,32 @@ pub fn files_set_aside(state_directory: &Path) -> io::Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rusqlite::ffi;
+
+    #[test]
+    fn only_what_sqlite_calls_damaged_is() {
+        let is = |code| is_damage(&rusqlite::Error::SqliteFailure(ffi::Error::new(code), None));
+        for code in [
+            ffi::SQLITE_CORRUPT,
+            ffi::SQLITE_NOTADB,
+            ffi::SQLITE_CORRUPT_INDEX,
+        ] {
+            assert!(is(code), "{code}");
+        }
+        for code in [
+            ffi::SQLITE_IOERR,
+            ffi::SQLITE_IOERR_READ,
+            ffi::SQLITE_FULL,
+            ffi::SQLITE_READONLY,
+            ffi::SQLITE_CANTOPEN,
+            ffi::SQLITE_BUSY,
+            ffi::SQLITE_NOMEM,
+            ffi::SQLITE_INTERRUPT,
+            ffi::SQLITE_ERROR,
+        ] {
+            assert!(!is(code), "{code}");
+        }
+    }
 
     const NO_VIEWS: Views = Views("");
 

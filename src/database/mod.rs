@@ -204,6 +204,12 @@ impl StateDirectory {
         self.path.join(FILE_NAME)
     }
 
+    /// Whether there is a WAL with anything in it, as after a crash.
+    pub fn has_wal(&self) -> bool {
+        let wal = fs::metadata(self.path.join(format!("{FILE_NAME}-wal")));
+        wal.is_ok_and(|wal| wal.len() > 0)
+    }
+
     /// Whether the file was ever in use.
     fn was_used(&self) -> bool {
         self.lock.metadata().is_ok_and(|lock| lock.len() > 0)

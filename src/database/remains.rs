@@ -63,14 +63,17 @@ impl Remains {
             Err(error) => return Err(error),
         };
         let (file, bytes) = file.unzip();
-        let wal = wal.ok().map(Wal::read).transpose()?;
         let mut remains = Self {
             file,
             bytes: bytes.unwrap_or(0),
-            wal,
+            wal: None,
             page_bytes: 0,
         };
-        remains.page_bytes = remains.find_page_bytes();
+        let said = remains.said_page_bytes();
+        let wal = wal.ok().map(|wal| Wal::read(wal, said)).transpose()?;
+        let in_wal = wal.as_ref().and_then(Wal::page_bytes);
+        remains.page_bytes = said.or(in_wal).unwrap_or_else(|| remains.guess());
+        remains.wal = wal;
         Ok(remains)
     }
 
@@ -94,8 +97,13 @@ impl Remains {
     }
 
     fn own_pages(&self) -> u32 {
-        let in_file = self.bytes.div_ceil(self.page_bytes as u64) as u32;
-        in_file.max(self.wal.as_ref().map_or(0, Wal::last_page))
+        let in_file = self.bytes.div_ceil(self.page_bytes as u64);
+        let in_file = u32::try_from(in_file).unwrap_or(u32::MAX / 2);
+        let Some(wal) = &self.wal else {
+            return in_file;
+        };
+        // Its whole copies are believed, however far behind the end of the file: that may be cut off.
+        in_file.max(wal.last_page())
     }
 
     /// What the page of this number holds; the first is 1. A page that cannot be read at all, for whatever reason, is one
@@ -140,18 +148,24 @@ impl Remains {
         (read > 0).then_some(page)
     }
 
-    fn find_page_bytes(&self) -> usize {
+    /// The rows of copies in the WAL that SQLite does not see, commit after commit: those after a damaged one.
+    pub fn hidden(&self) -> impl Iterator<Item = Vec<Row>> + '_ {
+        let pages = self.wal.iter().flat_map(Wal::hidden);
+        pages.map(|pages| {
+            let rows = pages.iter().flat_map(|page| self.rows(page, false).rows);
+            rows.collect()
+        })
+    }
+
+    /// The size of a page by the head of the file.
+    fn said_page_bytes(&self) -> Option<usize> {
         let mut head = [0; 18];
-        let said = self.file.as_ref().and_then(|file| {
-            file.read_exact_at(&mut head, 0).ok()?;
-            let bytes = match u16::from_be_bytes([head[16], head[17]]) {
-                1 => 65_536,
-                bytes => usize::from(bytes),
-            };
-            (head.starts_with(MAGIC) && is_page_size(bytes)).then_some(bytes)
-        });
-        said.or_else(|| self.wal.as_ref().and_then(Wal::page_bytes))
-            .unwrap_or_else(|| self.guess())
+        self.file.as_ref()?.read_exact_at(&mut head, 0).ok()?;
+        let bytes = match u16::from_be_bytes([head[16], head[17]]) {
+            1 => 65_536,
+            bytes => usize::from(bytes),
+        };
+        (head.starts_with(MAGIC) && is_page_size(bytes)).then_some(bytes)
     }
 
     /// The size with which most rows can be read.
@@ -330,4 +344,69 @@ fn short(page: &[u8], at: usize) -> Option<usize> {
 
 fn long(page: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(page.get(at..at + 4)?.try_into().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use rusqlite::Connection;
+
+    /// All rows of a table that has this many columns and is counted by the first.
+    fn rows(path: &Path, columns: usize) -> Vec<Row> {
+        let remains = Remains::open(path).expect("a file");
+        let pages = 1..=remains.pages();
+        let rows = pages.flat_map(|page| remains.found(page).rows);
+        rows.filter(|row| row.values.len() == columns && row.values[0] == Value::Null)
+            .collect()
+    }
+
+    #[test]
+    fn a_whole_file_is_read_as_sqlite_reads_it_whatever_its_page_size_and_with_its_wal() {
+        for page_size in [512, 1_024, 4_096, 65_536] {
+            let place = tempfile::tempdir().expect("a temporary directory");
+            let path = place.path().join("file");
+            let file = Connection::open(&path).expect("a file");
+            file.execute_batch(&format!(
+                "PRAGMA page_size = {page_size};
+                 PRAGMA journal_mode = WAL;
+                 CREATE TABLE t (id INTEGER PRIMARY KEY, a TEXT, b INTEGER, c BLOB, d ANY) STRICT;
+                 WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 500)
+                 INSERT INTO t SELECT i, replace(hex(zeroblob(i * i % 9000)), '00', 'é'), -(1 << (i % 63)),
+                        zeroblob(i % 7), iif(i % 3, 1.5, NULL) FROM n;
+                 PRAGMA wal_checkpoint;
+                 UPDATE t SET b = 1 - (id % 3) WHERE id % 5 = 0;"
+            ))
+            .expect("rows");
+            let mut found = rows(&path, 5);
+            found.sort_by_key(|row| row.rowid);
+            let mut statement = file.prepare("SELECT * FROM t ORDER BY id").expect("rows");
+            let expected = statement.query_map([], |row| {
+                let values = (1..5).map(|column| row.get(column));
+                let values: Vec<Value> = values.collect::<Result<_, _>>()?;
+                Ok(Row {
+                    rowid: Some(row.get(0)?),
+                    values: [vec![Value::Null], values].concat(),
+                })
+            });
+            let expected: Vec<Row> = expected
+                .expect("rows")
+                .collect::<Result<_, _>>()
+                .expect("rows");
+            assert!(found == expected, "{page_size}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_a_page(page in proptest::collection::vec(any::<u8>(), 512), kind in prop_oneof![Just(0x0D), Just(0x0A), Just(0x02), any::<u8>()]) {
+            let remains = Remains { file: None, bytes: 0, wal: None, page_bytes: 512 };
+            let mut page = page;
+            page[0] = kind;
+            // Few cells, or none would be where one can be.
+            page[3] = 0;
+            let found = remains.rows(&page, false);
+            prop_assert!(found.rows.len() as u64 + found.unreadable <= 256);
+        }
+    }
 }

@@ -14,7 +14,7 @@ use crate::limits::PAGE_BYTES;
 
 const HEADER_BYTES: usize = 32;
 const FRAME_HEADER_BYTES: usize = 24;
-/// The page size that is tried where the header does not say.
+/// The page size that is tried where nothing says one.
 const USUAL_PAGE_BYTES: usize = PAGE_BYTES as usize;
 
 /// A WAL that was read once.
@@ -28,6 +28,8 @@ pub(super) struct Wal {
     copies: HashMap<u32, u64>,
     /// Where the damaged copies are.
     damaged: Vec<u64>,
+    /// The copies that SQLite does not see, since they come after a damaged one, by commit.
+    hidden: Vec<Vec<u64>>,
     /// The largest page.
     last_page: u32,
 }
@@ -41,7 +43,8 @@ struct Frame {
 }
 
 impl Wal {
-    pub(super) fn read(file: File) -> io::Result<Self> {
+    /// Reads it; `said` is the page size of its file, where that says one.
+    pub(super) fn read(file: File, said: Option<usize>) -> io::Result<Self> {
         let bytes = file.metadata()?.len();
         let mut head = [0; HEADER_BYTES];
         let is_there = bytes >= (HEADER_BYTES + FRAME_HEADER_BYTES) as u64;
@@ -56,6 +59,7 @@ impl Wal {
             is_sure: false,
             copies: HashMap::new(),
             damaged: Vec::new(),
+            hidden: Vec::new(),
             last_page: 0,
         };
         let is_big = word(0) & 1 == 1;
@@ -67,7 +71,7 @@ impl Wal {
             wal.walk(bytes, Some(&head[16..24]), (word(24), word(28)), is_big)?;
         } else if is_there {
             // Nothing says how the copies are to be judged: all of them are doubtful.
-            wal.page_bytes = USUAL_PAGE_BYTES;
+            wal.page_bytes = said.unwrap_or(USUAL_PAGE_BYTES);
             wal.walk(bytes, None, (0, 0), is_big)?;
         }
         Ok(wal)
@@ -81,32 +85,41 @@ impl Wal {
         mut before: (u32, u32),
         is_big: bool,
     ) -> io::Result<()> {
-        let frame_bytes = FRAME_HEADER_BYTES + self.page_bytes;
-        let mut raw = vec![0; frame_bytes];
-        let mut open = Vec::new();
+        let frame_bytes = (FRAME_HEADER_BYTES + self.page_bytes) as u64;
+        let mut head = [0; FRAME_HEADER_BYTES];
+        let mut page = vec![0; self.page_bytes];
+        let (mut open, mut hidden, mut foreign) = (Vec::new(), Vec::new(), Vec::new());
         let mut offset = HEADER_BYTES as u64;
-        while offset + frame_bytes as u64 <= bytes {
-            self.file.read_exact_at(&mut raw, offset)?;
-            let frame = Frame::of(&raw);
+        while offset + frame_bytes <= bytes {
             let page_at = offset + FRAME_HEADER_BYTES as u64;
-            offset += frame_bytes as u64;
+            self.file.read_exact_at(&mut head, offset)?;
+            offset += frame_bytes;
+            let frame = Frame::of(&head);
+            // Of a run before, or damaged, which shows when one of this run comes after it; zeros were never written, or
+            // are damaged, too, and hold nothing.
             if frame.page == 0 || salts.is_some_and(|salts| frame.salts != salts) {
+                before = frame.said;
+                foreign.extend(Some(page_at).filter(|_| frame.page > 0));
                 continue;
             }
+            self.damaged.append(&mut foreign);
+            self.file.read_exact_at(&mut page, page_at)?;
             let is_whole = salts.is_some()
-                && sum(
-                    &raw[FRAME_HEADER_BYTES..],
-                    sum(&raw[..8], before, is_big),
-                    is_big,
-                ) == frame.said;
+                && sum(&page, sum(&head[..8], before, is_big), is_big) == frame.said;
             before = frame.said;
             if is_whole {
                 open.push((frame.page, page_at));
-                if frame.commit > 0 {
-                    self.copies.extend(open.drain(..));
-                }
             } else {
                 self.damaged.push(page_at);
+            }
+            if !self.damaged.is_empty() {
+                hidden.push(page_at);
+            }
+            if frame.commit > 0 && (is_whole || salts.is_none()) {
+                self.copies.extend(open.drain(..));
+                if !hidden.is_empty() {
+                    self.hidden.push(std::mem::take(&mut hidden));
+                }
             }
         }
         self.last_page = self.copies.keys().copied().max().unwrap_or(0);
@@ -136,6 +149,17 @@ impl Wal {
     pub(super) fn damaged_page(&self, index: usize, into: &mut [u8]) -> Option<io::Result<()>> {
         let at = self.damaged.get(index)?;
         Some(self.read_page(*at, into))
+    }
+
+    /// Reads the copies that SQLite does not see, commit after commit.
+    pub(super) fn hidden(&self) -> impl Iterator<Item = Vec<Vec<u8>>> + '_ {
+        let read = |at: &u64| {
+            let mut page = vec![0; self.page_bytes];
+            self.read_page(*at, &mut page).ok().map(|()| page)
+        };
+        self.hidden
+            .iter()
+            .map(move |commit| commit.iter().filter_map(read).collect())
     }
 
     fn read_page(&self, at: u64, into: &mut [u8]) -> io::Result<()> {

@@ -1,6 +1,7 @@
 //! What is copied into this file from a damaged one that was set aside: which rows of which tables, in which order, and how
 //! far it has come. A row that is here already stays as it is. Never knows how the damaged file is read.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Instant;
 
@@ -238,10 +239,57 @@ pub fn start(
     directory: &StateDirectory,
     now: UnixMs,
 ) -> Result<(Connection, Option<SetAside>), OpenError> {
-    let (mut connection, set_aside) = damage::open(directory, VIEWS)?;
+    // SQLite takes what comes after a damaged copy of a page for never written, and writes over it.
+    let hidden = match directory.has_wal() {
+        true => hidden_webhooks(&directory.file()),
+        false => BTreeMap::new(),
+    };
+    let copied = match hidden.is_empty() {
+        true => None,
+        false => Some(damage::copy_wal(directory, now)?),
+    };
+    let (mut connection, mut set_aside) = damage::open(directory, VIEWS)?;
+    if let Some(name) = copied {
+        let sqlite = |source| OpenError::from_sqlite(&directory.file(), source);
+        if set_aside.is_none() && are_lost(&connection, &hidden).map_err(sqlite)? {
+            let why = "a part of its WAL is, and webhooks after it".to_owned();
+            set_aside = Some(SetAside { name, why });
+        } else {
+            damage::forget_wal(directory, &name);
+        }
+    }
     begin(&mut connection, directory.path(), set_aside.as_ref(), now)
         .map_err(|source| OpenError::from_sqlite(&directory.file(), source))?;
     Ok((connection, set_aside))
+}
+
+/// The webhooks in the WAL that SQLite will not see, each with the number of the commit that brought it.
+fn hidden_webhooks(path: &Path) -> BTreeMap<i64, usize> {
+    let mut found = BTreeMap::new();
+    if let (Ok(remains), Ok(shapes)) = (Remains::open(path), Shapes::new()) {
+        for (commit, rows) in remains.hidden().enumerate() {
+            for row in rows {
+                let seq = row.rowid;
+                let row = shapes.recognise(row, Step::Content, true);
+                if let (Some(seq), Ok(Some(_))) = (seq, row) {
+                    found.entry(seq).or_insert(commit);
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Whether webhooks that were answered 200 are not in the file. One commit that is not may be what a power cut left of the
+/// last one, before its sync; but a second one with webhooks only begins when the first was synced.
+fn are_lost(connection: &Connection, hidden: &BTreeMap<i64, usize>) -> rusqlite::Result<bool> {
+    let mut commits = BTreeSet::new();
+    for (seq, commit) in hidden {
+        if journal::at(connection, Seq(*seq))?.is_none() {
+            commits.insert(commit);
+        }
+    }
+    Ok(commits.len() > 1)
 }
 
 /// Takes up each file that was set aside and is not known here yet, before anything is received: what is received from
@@ -325,7 +373,7 @@ fn newest_seq(remains: &Remains) -> i64 {
 fn under_way(name: &str, why: &str) -> Problem {
     problem(
         name,
-        format!("the file was damaged at the start ({why}) and is kept as {name}; a fresh one is in use, and what can be read is copied into it"),
+        format!("the file was damaged at the start: {why}. What was damaged is kept as {name}, and what can be read is copied into the file in use"),
         "webhooks are received as before; wait until the copying is over, which this will say then. The card may be failing: have another one at hand".to_owned(),
     )
 }
