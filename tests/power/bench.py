@@ -11,15 +11,16 @@ from medium import mounted
 
 
 class Bench:
-    """A place for one disk at a time. Each process has its own, with a port of its own; `objects` as in a scenario."""
+    """A place for one disk at a time. Each process has its own, with a port of its own; `objects` and `leaves` are those
+    of the scenario."""
 
-    def __init__(self, directory, program, port, objects=0):
+    def __init__(self, directory, program, port, objects=0, leaves=False):
         self.directory, self.image = directory, os.path.join(directory, "state.img")
         self.mount, self.scratch = os.path.join(directory, "mount"), os.path.join(directory, "scratch")
         shutil.rmtree(directory, ignore_errors=True)
         os.makedirs(directory)
         self.state = os.path.join(self.mount, "state")
-        self.objects = objects
+        self.objects, self.leaves = objects, leaves
         belvo = Belvo(objects).url if objects else None
         self.place = Place(os.path.join(directory, "place"), program, self.state, port, belvo)
 
@@ -28,12 +29,12 @@ class Bench:
         must be in the journal. With `to_the_end` the program has the time to plan and fetch everything again."""
         try:
             with mounted(self.image, self.mount):
-                found = judge.journal(self.state, self.scratch)
-                if missing := wanted - found:
+                if missing := judge.missing(wanted, self.state, self.scratch, self.leaves):
                     return "lost", f"{len(missing)} of {len(wanted)}, one is {min(missing)[:60]}"
                 self._serve(webhook("again"), to_the_end)
-                if missing := (wanted | {webhook("again")}) - judge.journal(self.state, self.scratch):
-                    return "lost", f"{len(missing)} of {len(wanted) + 1} by the start after the cut"
+                wanted = wanted | {webhook("again")}
+                if missing := judge.missing(wanted, self.state, self.scratch, self.leaves):
+                    return "lost", f"{len(missing)} of {len(wanted)} by the start after the cut"
         except judge.Corrupt as error:
             return "corrupt", str(error)
         except NotServing as error:

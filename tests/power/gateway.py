@@ -23,7 +23,7 @@ class NotServing(Exception):
 class Place:
     """A directory with the program's configuration; the state directory is somewhere else."""
 
-    def __init__(self, directory, program, state, port, belvo=None, tls=False):
+    def __init__(self, directory, program, state, port, belvo=None, tls=False, more=""):
         self.directory, self.program, self.state, self.port, self.tls = directory, program, state, port, tls
         self.log = os.path.join(directory, "log")
         os.makedirs(directory, exist_ok=True)
@@ -34,7 +34,7 @@ class Place:
             id_file, password_file = (self._secret(f"key-{n}", key) for n, key in enumerate(KEYS))
             lines += ["[api]", f'base-url = "{belvo}"', f'secret-id-file = "{id_file}"']
             lines += [f'secret-password-file = "{password_file}"', "requests-per-second = 1000", "burst = 10000"]
-        self.config = self._secret("config.toml", "\n".join(lines))
+        self.config = self._secret("config.toml", "\n".join([*lines, more]))
 
     def _secret(self, name, text):
         path = os.path.join(self.directory, name)

@@ -83,7 +83,7 @@ def run(options, report):
 def look(wanted, state, scratch, kill):
     """What is wrong with the file after a kill; `wanted` was answered before it."""
     try:
-        missing = wanted - judge.journal(state, scratch)
+        missing = judge.missing(wanted, state, scratch)
     except judge.Corrupt as error:
         return [("corrupt", str(error), f"kill {kill}")]
     return [("lost", f"{len(missing)} of {len(wanted)}", f"kill {kill}")] if missing else []

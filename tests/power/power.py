@@ -74,12 +74,12 @@ class Share:
         return done, findings
 
 
-def judge_cuts(played, cuts, options, objects=0, enough=20, keep=None):
+def judge_cuts(played, cuts, options, scenario, enough=20, keep=None):
     """Judges cuts in as many processes as there are jobs: how many, and what was found."""
     size = -(-len(cuts) // options.jobs)
     shares = []
     for job, at in enumerate(range(0, len(cuts), size)):
-        bench = (f"{options.work}/bench-{job}", options.program, PORT + 1 + job, objects)
+        bench = (f"{options.work}/bench-{job}", options.program, PORT + 1 + job, scenario.belvo, scenario.leaves)
         shares.append(Share(played, cuts[at : at + size], bench, enough, keep))
     with multiprocessing.get_context("fork").Pool(options.jobs) as pool:
         outcomes = pool.map(Share.look, shares, chunksize=1)
@@ -95,7 +95,7 @@ def run(options, report):
         played = play(name, options.program, f"{options.work}/played", options.seed)
         log = Log(played.log)
         cuts = choose(log, played.end, each, options.seed)
-        done, findings = judge_cuts(played, cuts, options, SCENARIOS[name].belvo, keep=options.keep)
+        done, findings = judge_cuts(played, cuts, options, SCENARIOS[name], keep=options.keep)
         flushes = len(log.flushes(played.end))
         text = f"{done} states of {played.end} records with {flushes} flushes, {len(played.acknowledged)} answered 200"
         report.add(f"power {name}", text, began, findings, kinds=("lost", "corrupt", "not serving"), made=done)
@@ -109,7 +109,7 @@ def prove(options, report):
         began = time.monotonic()
         played = play("intake-1", options.program, f"{options.work}/played", options.seed, options.liar(lie, every=10))
         cuts = choose(Log(played.log), played.end, 300, options.seed)
-        done, findings = judge_cuts(played, cuts, options, enough=1)
+        done, findings = judge_cuts(played, cuts, options, SCENARIOS["intake-1"], enough=1)
         kinds = collections.Counter(kind for kind, _, _ in findings)
         missed = [] if findings else [("missed", "a wrong program was not caught", lie)]
         text = f"caught within {done} states: {dict(kinds)}"

@@ -67,7 +67,8 @@ def play(name, program, directory, seed, environment=None):
     os.makedirs(directory)
     played, mount = Played(directory), os.path.join(directory, "mount")
     belvo = Belvo(scenario.belvo) if scenario.belvo else None
-    place = Place(os.path.join(directory, "place"), program, os.path.join(mount, "state"), PORT, belvo and belvo.url)
+    state = os.path.join(mount, "state")
+    place = Place(f"{directory}/place", program, state, PORT, belvo and belvo.url, more=scenario.more)
     if scenario.after:
         cut_during(scenario.after, program, played, seed)
     else:

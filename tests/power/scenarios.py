@@ -149,17 +149,33 @@ def recovery(stage):
     stage.stop()
 
 
+def retention(stage):
+    """Finished webhooks leave the journal, because it is larger than it may be."""
+    stage.start()
+    stage.send((webhook(f"leaves-{number}", pad=40_000) for number in range(60)), connections=4)
+    stage.until("SELECT count(*) = 60 FROM events", 1)
+    stage.until("SELECT count(*) FROM work WHERE wanted > fetched", 0)
+    stage.stop()
+    stage.start()
+    stage.send(webhook(f"stays-{number}") for number in range(20))
+    stage.until("SELECT count(*) < 60 FROM journal", 1)
+    stage.send(webhook(f"comes-{number}") for number in range(20))
+    stage.stop()
+
+
 @dataclasses.dataclass
 class Scenario:
     """What is played, and on what: a disk of so many MiB, with the file of an earlier run unless `fresh`, or
     the disk that another scenario leaves `after` a power cut; a stand-in for Belvo's API with so many objects in each
-    list, or none."""
+    list, or none; more lines of configuration; and whether finished webhooks may leave the journal."""
 
     play: Callable
     mib: int = 96
     fresh: bool = False
     after: str = ""
     belvo: int = 0
+    more: str = ""
+    leaves: bool = False
 
 
 FETCHED = 700
@@ -171,5 +187,6 @@ SCENARIOS = {
     "planning": Scenario(planning),
     "fetch": Scenario(fetch, belvo=FETCHED),
     "checkpoint": Scenario(checkpoint, mib=192),
+    "retention": Scenario(retention, belvo=5, more="[storage]\njournal-max-mib = 1", leaves=True),
     "recovery": Scenario(recovery, after="checkpoint"),
 }
