@@ -526,7 +526,7 @@ impl DrainThread {
                 notices.clone(),
                 stopped.clone(),
             ));
-            let retention = Retention::new(retained, store.clone(), clock, keeping, room);
+            let retention = Retention::new(retained, store.clone(), clock, keeping, room.clone());
             let retaining = Box::pin(retention.run(stopped.clone()));
             let bookkeeping = bookkeeper::run(notices, store, stopped.clone());
             let upkeeping = upkeep.run(stopped.clone());
@@ -534,6 +534,7 @@ impl DrainThread {
                 state_directory: parts.state_directory.clone(),
                 store: parts.store.clone(),
                 clock,
+                room,
             };
             let draining = Box::pin(drain(salvager, Drain::new(parts), stopped));
             let outcome = runtime.block_on(all(

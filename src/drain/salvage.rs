@@ -4,11 +4,13 @@
 use std::io;
 use std::path::PathBuf;
 
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::plan;
 use crate::database::remains::Remains;
+use crate::database::room::{Level, Room};
 use crate::database::{Reader, WriteError, open_reader};
 use crate::journal;
 use crate::limits::{
@@ -29,6 +31,8 @@ pub struct Salvager {
     pub store: Store,
     /// The time.
     pub clock: Clock,
+    /// The room on the disk.
+    pub room: watch::Receiver<Room>,
 }
 
 impl Salvager {
@@ -108,9 +112,19 @@ impl Salvager {
         let shapes = Shapes::new()?;
         let mut page = u32::try_from(open.next).unwrap_or(1);
         while page <= remains.pages() {
+            if open.step == Step::Content {
+                self.room().await?;
+            }
             page = self.copy_some(open, &remains, &shapes, page).await?;
         }
         Ok(true)
+    }
+
+    /// Waits until the disk has room for more than what comes.
+    async fn room(&self) -> Result<(), WriteError> {
+        let mut room = self.room.clone();
+        let enough = room.wait_for(|room| room.level == Level::Enough).await;
+        enough.map(drop).map_err(|_| WriteError::Ended)
     }
 
     /// Copies what some pages hold, and says with which to go on.
