@@ -13,6 +13,11 @@ use crate::vocabulary::{LINK, Place, text};
 /// A place that has received so many webhooks and is stopped.
 fn used(count: usize) -> Place {
     let place = Place::new();
+    take_in(&place, count);
+    place
+}
+
+fn take_in(place: &Place, count: usize) {
     let gateway = place.start();
     for _ in 0..count {
         let webhook = historical_update(Resource::Accounts, LINK, 2);
@@ -20,7 +25,6 @@ fn used(count: usize) -> Place {
     }
     place.until("SELECT count(*) FROM events", count as i64);
     assert!(gateway.stop().0.success());
-    place
 }
 
 /// The file, open to do what nobody should.
@@ -815,4 +819,21 @@ fn who_reads_a_damaged_file_is_told_what_the_gateway_does_about_it() {
     );
     let (findings, code) = verify(&place);
     assert_eq!((findings.len(), code), (1, Some(1)));
+}
+
+#[test]
+fn a_salvage_waits_until_the_disk_has_room() {
+    let place = Place::new().on_a_bad_disk();
+    place.say_free(200);
+    take_in(&place, 3);
+    rewrite(&place, "gateway.db", |bytes| bytes[..PAGE].fill(0));
+    place.say_free(30);
+    let _gateway = place.start();
+    place.until("SELECT count(*) FROM attention WHERE kind = 'disk-low'", 1);
+    place.until(SALVAGED, "content".to_owned());
+    let saved = "SELECT count(*) FROM journal WHERE peer <> 'salvage'";
+    assert_eq!(place.value::<i64>(saved), 0);
+    place.say_free(200);
+    place.until(SALVAGED, "over".to_owned());
+    assert_eq!(place.value::<i64>(saved), 3);
 }

@@ -15,10 +15,10 @@ use belvo_gateway::standin::payloads::{Resource, historical_update};
 use crate::vocabulary::{Gateway, LINK, Place, belvo, skipped, text};
 
 const MIB: u64 = 1024 * 1024;
-/// How long webhooks may still be refused when there is room again.
-const AGAIN: Duration = Duration::from_secs(1);
-/// How long the slowest in a hundred 503s may take, on a machine with nothing else to do ...
-const REFUSED_WITHIN: Duration = Duration::from_millis(100);
+/// How long webhooks may still be refused when there is room again: a second, and more on a machine that others use.
+const AGAIN: Duration = Duration::from_secs(3);
+/// How long the slowest in a hundred 503s may take: a tenth of a second, and more on such a machine ...
+const REFUSED_WITHIN: Duration = Duration::from_secs(1);
 /// ... and how often that is measured.
 const REFUSALS: usize = 300;
 

@@ -19,7 +19,9 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    pub(super) fn new(told: watch::Receiver<Room>) -> Self {
+    pub(super) fn new(mut told: watch::Receiver<Room>) -> Self {
+        // What was found at the start is news as well.
+        told.mark_changed();
         Self {
             told,
             short: None,
