@@ -828,9 +828,14 @@ fn a_salvage_waits_until_the_disk_has_room() {
     take_in(&place, 3);
     rewrite(&place, "gateway.db", |bytes| bytes[..PAGE].fill(0));
     place.say_free(30);
-    let _gateway = place.start();
-    place.until("SELECT count(*) FROM attention WHERE kind = 'disk-low'", 1);
+    let gateway = place.start();
     place.until(SALVAGED, "content".to_owned());
+    for count in 1..=2 {
+        let refused = gateway.answers(historical_update(Resource::Owners, LINK, 2));
+        assert_eq!(refused, 503);
+        let counted = "SELECT value FROM meta WHERE key = 'refused.unavailable'";
+        place.until(counted, count);
+    }
     let saved = "SELECT count(*) FROM journal WHERE peer <> 'salvage'";
     assert_eq!(place.value::<i64>(saved), 0);
     place.say_free(200);
