@@ -4,6 +4,7 @@
 //! `gateway/`.
 
 mod after_start;
+mod background;
 mod certificate;
 mod reload;
 #[cfg_attr(not(feature = "acme"), path = "gateway/no_renewal.rs")]
@@ -11,12 +12,9 @@ mod renewal;
 mod room;
 mod upkeep;
 
-use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
-use std::thread;
 
 use rustls::{RootCertStore, ServerConfig};
 use thiserror::Error;
@@ -26,38 +24,31 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Mutex, Notify, oneshot, watch};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
-use crate::bookkeeper;
-use crate::config::{Origin, Reconcile, Settings, Tls};
+use crate::config::{Origin, Settings, Tls};
 use crate::database::damage::SetAside;
 use crate::database::{OpenError, StateDirectory, WriteError, Writer, WriterFailed, open_writer};
 use crate::drain::budget::Budget;
-use crate::drain::retention::Retention;
-use crate::drain::salvage::Salvager;
-use crate::drain::{Drain, Parts};
-use crate::fetch::{Access, Client, KeyFiles, Keys, Roots, SetupError, Target, roots_from};
+use crate::fetch::{Client, KeyFiles, Keys, Roots, SetupError, Target, roots_from};
 use crate::intake::Intake;
 use crate::intake::auth::Authorization;
 use crate::intake::listener::{self, BindError};
 use crate::intake::rules::Rules;
 use crate::intake::tls::{self, TlsError};
 use crate::journal::Journal;
-use crate::limits::{AUTHORIZATION_VALUES_MAX, SHUTDOWN_WAIT, THREAD_STACK_BYTES};
+use crate::limits::{AUTHORIZATION_VALUES_MAX, SHUTDOWN_WAIT};
 use crate::notices::{Notice, Notices};
-use crate::operate::presence::Presence;
-use crate::operate::socket::{self, Socket};
 use crate::operate::{Failed, Operator, Order, Report};
 use crate::store::{Store, VIEWS, salvage};
 use crate::system::certificate::Validity;
 use crate::system::clock::{Clock, UnixMs};
 use crate::system::notify;
 use crate::system::secret;
-use crate::system::stop::{self, Stop, Stopper};
+use crate::system::stop;
 
+use background::Background;
 use certificate::Certificate;
 use reload::Reload;
 use renewal::Renewal;
-use room::Disk;
-use upkeep::Upkeep;
 
 /// What the configuration's files hold: read before anything is opened, so that a mistake in one costs nothing.
 #[derive(Debug)]
@@ -230,7 +221,7 @@ pub fn run(
     };
     let renewal = renewal(settings, material.authority.take(), &intake);
     let changing = (reload, certificate, renewal);
-    let drain = DrainThread::start(settings, material, &writer, &journal, &notices, changing)?;
+    let drain = Background::start(settings, material, &writer, &journal, &notices, changing)?;
     runtime.block_on(serve(Serving {
         listeners,
         tls,
@@ -297,7 +288,7 @@ struct Serving<'a> {
     intake: Arc<Intake>,
     writer: Writer,
     writer_end: oneshot::Receiver<Result<(), WriterFailed>>,
-    drain: DrainThread,
+    drain: Background,
     settings: &'a Settings,
 }
 
@@ -455,203 +446,6 @@ fn runtime() -> io::Result<Runtime> {
         .enable_all()
         .max_blocking_threads(2)
         .build()
-}
-
-/// The second half, on its own thread.
-struct DrainThread {
-    stop: Stopper,
-    end: oneshot::Receiver<Result<(), GatewayError>>,
-}
-
-impl DrainThread {
-    fn start(
-        settings: &Settings,
-        material: Material,
-        writer: &Writer,
-        journal: &Journal,
-        notices: &Notices,
-        (reload, certificate, renewal): (Reload, Option<Certificate>, Option<Renewal>),
-    ) -> Result<Self, GatewayError> {
-        let (stop, stopped) = stop::pair();
-        let (ended, end) = oneshot::channel();
-        let store = Store::new(writer.clone());
-        let target = Target {
-            base_url: settings.api.base_url.clone(),
-            roots: material.roots,
-        };
-        let (keys, files) = (material.keys, key_files(settings));
-        let (state_directory, api) = (settings.state_directory.clone(), settings.api.clone());
-        let (appended, notices) = (journal.watch(), notices.clone());
-        let disk = Disk::new(writer.watch_room());
-        let (keeping, room) = (settings.storage.keeping, writer.watch_room());
-        let writer = writer.clone();
-        let socket = control(&state_directory, &notices);
-        let duty = move || {
-            // Here and not before: reading the system's certificates takes a while, and nobody waits for it here.
-            let access = Access::new(target, files, keys)?;
-            let runtime = runtime()?;
-            let budget = Arc::new(Budget::new(api.requests_per_second, api.burst));
-            let clock = Clock::of_machine();
-            let ordered = Arc::new(Notify::new());
-            let operator = Operator {
-                state_directory: state_directory.clone(),
-                store: store.clone(),
-                writer,
-                api: access.clients(),
-                budget: Arc::clone(&budget),
-                clock,
-                ordered: Arc::clone(&ordered),
-                reconciling: Mutex::default(),
-                erasing: Mutex::default(),
-            };
-            let retained = state_directory.clone();
-            let parts = Parts {
-                state_directory,
-                store: store.clone(),
-                appended,
-                api: access.clients(),
-                budget: Arc::clone(&budget),
-                ordered,
-                clock,
-            };
-            let renewed = renewal.as_ref().map(|renewal| Arc::clone(&renewal.renewed));
-            let renewed = renewed.unwrap_or_default();
-            let seen = (certificate, disk);
-            let upkeep = Upkeep::new(reload, seen, renewed, access, budget, store.clone());
-            let renewing = Box::pin(renew(renewal, store.clone(), stopped.clone()));
-            let operating = Box::pin(operating(
-                operator,
-                socket,
-                api.reconcile,
-                notices.clone(),
-                stopped.clone(),
-            ));
-            let retention = Retention::new(retained, store.clone(), clock, keeping, room.clone());
-            let retaining = Box::pin(retention.run(stopped.clone()));
-            let bookkeeping = bookkeeper::run(notices, store, stopped.clone());
-            let upkeeping = upkeep.run(stopped.clone());
-            let salvager = Salvager {
-                state_directory: parts.state_directory.clone(),
-                store: parts.store.clone(),
-                clock,
-                room,
-            };
-            let draining = Box::pin(drain(salvager, Drain::new(parts), stopped));
-            let outcome = runtime.block_on(all(
-                draining,
-                bookkeeping,
-                upkeeping,
-                renewing,
-                retaining,
-                operating,
-            ));
-            // A name lookup that hangs must not hold up the end.
-            runtime.shutdown_background();
-            outcome
-        };
-        thread::Builder::new()
-            .name("drain".to_owned())
-            .stack_size(THREAD_STACK_BYTES)
-            .spawn(move || {
-                let panicked = || GatewayError::Ended {
-                    part: "drain",
-                    why: "it panicked".to_owned(),
-                };
-                let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(duty))
-                    .unwrap_or_else(|_| Err(panicked()));
-                drop(ended.send(outcome));
-            })?;
-        Ok(Self { stop, end })
-    }
-}
-
-/// Brings back what damaged files held, and plans and fetches as soon as is known what must not be.
-async fn drain(salvager: Salvager, drain: Drain<Client>, stop: Stop) -> Result<(), WriteError> {
-    let mut stopped = stop.clone();
-    tokio::select! {
-        () = stopped.told() => return Ok(()),
-        done = Box::pin(salvager.state_first()) => done?,
-    }
-    let (directory, store) = (salvager.state_directory.clone(), salvager.store.clone());
-    // Each in a place of its own: together they would not fit on the thread's stack.
-    let drain = Box::pin(drain.run(stop));
-    let salvaging = Box::pin(salvager.run());
-    let looking = Box::pin(after_start::look(directory, store));
-    tokio::select! {
-        ended = drain => ended,
-        Err(error) = salvaging => Err(error),
-        Err(error) = looking => Err(error),
-    }
-}
-
-async fn renew(renewal: Option<Renewal>, store: Store, stop: Stop) -> Result<(), WriteError> {
-    match renewal {
-        Some(renewal) => renewal.run(store, stop).await,
-        None => Ok(()),
-    }
-}
-
-/// Runs all of them to their end, or the first error.
-async fn all(
-    drain: impl Future<Output = Result<(), WriteError>>,
-    bookkeeping: impl Future<Output = Result<(), WriteError>>,
-    upkeeping: impl Future<Output = Result<(), WriteError>>,
-    renewing: impl Future<Output = Result<(), WriteError>>,
-    retaining: impl Future<Output = Result<(), WriteError>>,
-    operating: impl Future<Output = Result<(), GatewayError>>,
-) -> Result<(), GatewayError> {
-    tokio::try_join!(
-        async { drain.await.map_err(ended("drain")) },
-        async { bookkeeping.await.map_err(ended("bookkeeper")) },
-        async { upkeeping.await.map_err(ended("upkeep")) },
-        async { renewing.await.map_err(ended("renewal")) },
-        async { retaining.await.map_err(ended("retention")) },
-        operating,
-    )
-    .map(drop)
-}
-
-fn ended(part: &'static str) -> impl FnOnce(WriteError) -> GatewayError {
-    move |error| GatewayError::Ended {
-        part,
-        why: error.to_string(),
-    }
-}
-
-/// The socket that orders come through. Without it the gateway does everything else.
-fn control(directory: &Path, notices: &Notices) -> Option<Socket> {
-    let path = directory.join(socket::NAME);
-    let refused = |error| {
-        notices.say(Notice::Warning(format!(
-            "retry, reconcile and erase cannot reach the gateway while it runs: the socket {} cannot be made: {error}; a shorter state-directory helps when the path is too long",
-            path.display()
-        )));
-    };
-    Socket::bind(directory).map_err(refused).ok()
-}
-
-/// Notes that the gateway runs, sees to what it missed, and takes an operator's orders. What the run before noted is read
-/// at once, before the drain notes anything.
-fn operating(
-    operator: Operator<Client>,
-    socket: Option<Socket>,
-    reconcile: Reconcile,
-    notices: Notices,
-    stopped: Stop,
-) -> impl Future<Output = Result<(), GatewayError>> {
-    let presence = Presence::new(operator.alive_at(), reconcile);
-    let operator = Arc::new(operator);
-    async move {
-        let orders = async {
-            if let Some(socket) = socket {
-                socket.serve(Arc::clone(&operator), stopped.clone()).await?;
-            }
-            Ok(())
-        };
-        let presence = presence.run(&operator, notices, stopped.clone());
-        let presence = async { presence.await.map_err(ended("operator")) };
-        tokio::try_join!(presence, orders).map(drop)
-    }
 }
 
 /// Why nobody could take the place of a gateway that does not run.
