@@ -9,6 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
+use belvo_gateway::limits::{STRANGERS_WAIT, WAL_BYTES};
 use tempfile::TempDir;
 
 use crate::belvo::PATH;
@@ -17,8 +18,8 @@ use crate::belvo::PATH;
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two looks whether it does.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
-/// What was said last is written by then: strangers are written down every twenty seconds.
-const SETTLED: Duration = Duration::from_secs(21);
+/// What was said last is written by then: strangers are written down every half minute.
+const SETTLED: Duration = STRANGERS_WAIT.saturating_add(Duration::from_secs(1));
 /// The kernel reports times in hundredths of a second.
 const TICK: Duration = Duration::from_millis(10);
 
@@ -76,7 +77,10 @@ impl Subject {
             .env_remove("NOTIFY_SOCKET")
             .spawn()?;
         let begun = Instant::now();
-        while TcpStream::connect(address).is_err() {
+        // It makes its WAL large first, which is not what is measured.
+        let wal = state.join("gateway.db-wal");
+        let has_wal = || fs::metadata(&wal).is_ok_and(|wal| wal.len() >= WAL_BYTES);
+        while !has_wal() || TcpStream::connect(address).is_err() {
             if let Some(status) = child.try_wait()? {
                 bail!("it ended with {status}");
             }
