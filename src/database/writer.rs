@@ -219,24 +219,10 @@ impl Writer {
         connection: Connection,
         views: Views,
     ) -> Result<(Self, oneshot::Receiver<Result<(), WriterFailed>>), WriterFailed> {
-        let shared = Arc::new(Shared {
-            queues: Mutex::default(),
-            work: Condvar::new(),
-            room: Notify::new(),
-            appended: watch::Sender::new(()),
-            disk: Arc::default(),
-        });
         let (ended, end) = oneshot::channel();
         let checkpointer = Checkpointer::start(directory.file()).map_err(WriterFailed::Spawn)?;
-        let thread = Thread {
-            shared: Arc::clone(&shared),
-            checkpointer: Some(checkpointer),
-            copy_at: WAL_PAGES_COPIED,
-            is_last_copied: false,
-            keeper: Keeper::new(directory.path(), Arc::clone(&shared.disk)),
-            connection: WriteConnection::new(directory, views, connection),
-            pace: Pace::default(),
-        };
+        let thread = Thread::new(directory, connection, views, Some(checkpointer));
+        let shared = Arc::clone(&thread.shared);
         thread::Builder::new()
             .name("writer".to_owned())
             .stack_size(THREAD_STACK_BYTES)
@@ -254,22 +240,8 @@ impl Writer {
     /// A writer that does everything at once on the thread of whoever asks, with the same queues and transactions: for
     /// simulations, in which the same seed must always give the same order of events.
     pub fn without_thread(directory: StateDirectory, connection: Connection, views: Views) -> Self {
-        let shared = Arc::new(Shared {
-            queues: Mutex::default(),
-            work: Condvar::new(),
-            room: Notify::new(),
-            appended: watch::Sender::new(()),
-            disk: Arc::default(),
-        });
-        let thread = Thread {
-            shared: Arc::clone(&shared),
-            checkpointer: None,
-            copy_at: WAL_PAGES_COPIED,
-            is_last_copied: false,
-            keeper: Keeper::new(directory.path(), Arc::clone(&shared.disk)),
-            connection: WriteConnection::new(directory, views, connection),
-            pace: Pace::default(),
-        };
+        let thread = Thread::new(directory, connection, views, None);
+        let shared = Arc::clone(&thread.shared);
         Self {
             shared,
             here: Some(Arc::new(Mutex::new(thread))),
@@ -519,6 +491,30 @@ enum Turn {
 }
 
 impl Thread {
+    fn new(
+        directory: StateDirectory,
+        connection: Connection,
+        views: Views,
+        checkpointer: Option<Checkpointer>,
+    ) -> Self {
+        let disk: Arc<watch::Sender<Room>> = Arc::default();
+        Self {
+            keeper: Keeper::new(directory.path(), Arc::clone(&disk)),
+            shared: Arc::new(Shared {
+                queues: Mutex::default(),
+                work: Condvar::new(),
+                room: Notify::new(),
+                appended: watch::Sender::new(()),
+                disk,
+            }),
+            checkpointer,
+            copy_at: WAL_PAGES_COPIED,
+            is_last_copied: false,
+            connection: WriteConnection::new(directory, views, connection),
+            pace: Pace::default(),
+        }
+    }
+
     fn run(mut self) -> Result<(), WriterFailed> {
         // The first and the last failure in a row.
         let mut failing: Option<(Instant, Instant)> = None;
@@ -858,11 +854,18 @@ mod tests {
         }
     }
 
-    fn insert_large(
-        x: i64,
-    ) -> impl FnOnce(&Transaction<'_>) -> rusqlite::Result<usize> + Send + 'static {
-        move |transaction| {
-            transaction.execute("INSERT INTO large VALUES (?1, zeroblob(100000))", [x])
+    /// Appends so many rows of 100 kB, each in a commit of its own.
+    async fn append_large(writer: &Writer, rows: i64) {
+        let table = |transaction: &Transaction<'_>| {
+            transaction
+                .execute_batch("CREATE TABLE large (x INTEGER PRIMARY KEY, bytes BLOB) STRICT")
+        };
+        writer.change(table).await.expect("a table");
+        for x in 0..rows {
+            let insert = move |transaction: &Transaction<'_>| {
+                transaction.execute("INSERT INTO large VALUES (?1, zeroblob(100000))", [x])
+            };
+            writer.append(insert).await.expect("a row");
         }
     }
 
@@ -881,28 +884,14 @@ mod tests {
     #[tokio::test]
     async fn what_was_committed_is_copied_into_the_file_while_the_writer_is_idle() {
         let (place, writer, _end) = writer();
-        let table = |transaction: &Transaction<'_>| {
-            transaction
-                .execute_batch("CREATE TABLE large (x INTEGER PRIMARY KEY, bytes BLOB) STRICT")
-        };
-        writer.change(table).await.expect("a table");
-        for x in 0..50 {
-            writer.append(insert_large(x)).await.expect("a row");
-        }
+        append_large(&writer, 50).await;
         until_large(&place, super::super::FILE_NAME, 4_000_000);
     }
 
     #[tokio::test]
     async fn the_wal_stays_bounded_while_commits_never_pause() {
         let (place, writer, _end) = writer();
-        let table = |transaction: &Transaction<'_>| {
-            transaction
-                .execute_batch("CREATE TABLE large (x INTEGER PRIMARY KEY, bytes BLOB) STRICT")
-        };
-        writer.change(table).await.expect("a table");
-        for x in 0..700 {
-            writer.append(insert_large(x)).await.expect("a row");
-        }
+        append_large(&writer, 700).await;
         let wal = std::fs::metadata(place.path().join("gateway.db-wal")).expect("a WAL");
         let pages = wal.len() / (PAGE_BYTES as u64 + 24);
         assert!(pages < WAL_PAGES_BEHIND as u64 + 100, "{pages} pages");
