@@ -372,6 +372,8 @@ pub const ALIVE_EVERY: Duration = Duration::from_secs(5 * 60);
 /// Away for longer than this, the gateway may have missed webhooks: Belvo repeats a delivery for minutes only, and after a
 /// crash the last note is up to [`ALIVE_EVERY`] old.
 pub const AWAY_MAX: Duration = Duration::from_secs(10 * 60);
+/// The network sets a clock within this time of the start, or a person should know.
+pub const CLOCK_UNSET_MAX: Duration = Duration::from_secs(60);
 /// Between two looks whether the clock has been set.
 pub const CLOCK_LOOK: Duration = Duration::from_secs(5);
 

@@ -10,15 +10,13 @@ use serde_json::value::RawValue;
 use thiserror::Error;
 use uuid::Uuid;
 
-use crate::system::clock::UnixMs;
+use crate::system::clock::Stamp;
 
 /// One request that Belvo sent us, as received.
 #[derive(Clone, Debug)]
 pub struct Delivery {
-    /// When its body was complete, by the wall clock.
-    pub received_at: UnixMs,
-    /// Whether that clock can be right.
-    pub clock_trusted: bool,
+    /// When its body was complete.
+    pub received: Stamp,
     /// Who sent it: the address after IPv4-mapped IPv6 was made IPv4.
     pub peer: IpAddr,
     /// The body, byte for byte.

@@ -73,6 +73,8 @@ fn a_flipped_bit_in_any_column_of_a_stored_webhook_is_found() {
     for flip in [
         "received_at = received_at + 1",
         "clock_trusted = 1 - clock_trusted",
+        "boot = boot + 1",
+        "since_boot = since_boot + 1",
         "peer = '127.0.0.3'",
         "checksum = checksum + 1",
         "body = replace(body, '2', '3')",

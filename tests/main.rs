@@ -5,6 +5,7 @@ mod acme;
 mod answers;
 mod bad_input;
 mod certificates;
+mod clock;
 mod commands;
 mod contract;
 mod crashes;

@@ -535,7 +535,7 @@ fn erase_leaves_no_byte_in_a_stopped_gateways_file_nor_of_what_was_not_planned()
     // As if it had been stopped before planning.
     let file = Connection::open(place.state().join("gateway.db")).expect("a file");
     file.execute(
-        "INSERT INTO journal (received_at, clock_trusted, peer, checksum, body) VALUES (0, 0, 'x', 0, ?1)",
+        "INSERT INTO journal (received_at, clock_trusted, boot, since_boot, peer, checksum, body) VALUES (0, 0, 1, 0, 'x', 0, ?1)",
         [format!(
             r#"{{"webhook_type":"ACCOUNTS","webhook_code":"{MARK}","link_id":"{LINK}"}}"#
         )],

@@ -65,9 +65,15 @@ const ONLY: &[Only] = &[
         ],
     },
     Only {
-        what: "the room on the disk",
+        what: "calls of the system that the standard library lacks",
         words: &["rustix::"],
-        places: &[("database/room.rs", "looks at it, and sets some aside")],
+        places: &[
+            (
+                "database/room.rs",
+                "the room on the disk, and setting some aside",
+            ),
+            ("system/boot.rs", "the time since boot"),
+        ],
     },
     Only {
         what: "networks of addresses",

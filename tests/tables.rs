@@ -28,6 +28,7 @@ const LINK: &str = "16f68516-bcbc-4cf7-b815-c500d4204e28";
 
 /// Views that are not about a resource.
 const OTHER_VIEWS: &[&str] = &[
+    "arrivals",
     "attention",
     "consent_status",
     "freshness",

@@ -90,6 +90,7 @@ impl<A: Api> Job<A> {
     /// # Errors
     /// When the API or the file failed; what was stored until then stays, and the work stays pending.
     pub async fn run(self) -> Result<Done, Failed> {
+        self.api.ready().await;
         let key = &self.work.key;
         if key.resource == LINKS.name {
             return self.link().await;

@@ -151,7 +151,7 @@ impl<A: Api> Drain<A> {
         Self {
             state_directory,
             reader: None,
-            planner: Planner::new(appended, store.clone(), clock),
+            planner: Planner::new(appended, store.clone(), clock.clone()),
             store,
             clock,
             look_at,
@@ -332,7 +332,7 @@ impl<A: Api> Drain<A> {
             store: self.store.clone(),
             state_directory: self.state_directory.clone(),
             budget: Arc::clone(&self.budget),
-            clock: self.clock,
+            clock: self.clock.clone(),
             resource,
             institution: link.and_then(|link| link.institution),
             known,

@@ -242,7 +242,7 @@ mod tests {
     use super::*;
     use crate::database::{StateDirectory, Writer, open_reader, open_writer};
     use crate::journal::Journal;
-    use crate::system::clock::UnixMs;
+    use crate::system::clock::Stamp;
     use crate::webhook::{Body, Delivery};
 
     fn pace(last_planned: Option<Instant>, last_news: Instant) -> Pace {
@@ -257,8 +257,7 @@ mod tests {
     async fn append(journal: &Journal, count: u32) {
         for _ in 0..count {
             let delivery = Delivery {
-                received_at: UnixMs(0),
-                clock_trusted: false,
+                received: Stamp::now(),
                 peer: std::net::Ipv4Addr::LOCALHOST.into(),
                 body: Body::parse(b"{}".to_vec()).expect("a body"),
             };

@@ -69,7 +69,8 @@ struct Pace {
     began: Instant,
     /// Since when.
     since: Instant,
-    ahead: i64,
+    /// What the clock showed at the beginning, or would have.
+    shows: i64,
 }
 
 impl Pace {
@@ -78,22 +79,24 @@ impl Pace {
         Self {
             began: now,
             since: now,
-            ahead: ahead(clock),
+            shows: clock.wall().0,
         }
+    }
+
+    /// What the clock would have shown at the beginning if it had not been set since.
+    fn at_first(&self, clock: &Clock) -> i64 {
+        clock.wall().minus(self.began.elapsed()).0
     }
 
     /// For how long the clock has not been set.
     fn steady(&mut self, clock: &Clock) -> Duration {
-        let step = Duration::from_millis(self.ahead.abs_diff(ahead(clock)));
+        let shows = self.at_first(clock);
+        let step = Duration::from_millis(self.shows.abs_diff(shows));
         if step > CLOCK_STEP_MAX {
-            (self.since, self.ahead) = (Instant::now(), ahead(clock));
+            (self.since, self.shows) = (Instant::now(), shows);
         }
         self.since.elapsed()
     }
-}
-
-fn ahead(clock: &Clock) -> i64 {
-    clock.wall().0.saturating_sub(clock.now().0)
 }
 
 /// Whether a clock that shows `now`, and was not set for so long, may say what is old; `before` is what was believed last.
@@ -125,8 +128,7 @@ impl Old {
 
     /// The rows that are known to be old now that this one has been looked at.
     fn look(&mut self, row: Row) -> Vec<Row> {
-        let says =
-            row.clock_trusted && row.received_at.is_plausible() && row.received_at <= self.now;
+        let says = row.is_sure && row.received_at.is_plausible() && row.received_at <= self.now;
         self.is_over |= says && row.received_at > self.before;
         if self.is_over {
             return Vec::new();
@@ -160,10 +162,10 @@ impl Retention {
         Self {
             state_directory,
             store,
+            pace: Pace::new(&clock),
             clock,
             keeping,
             room,
-            pace: Pace::new(&clock),
             newest_before: None,
         }
     }
@@ -280,7 +282,7 @@ impl Retention {
                 .flat_map(|row| old.look(row))
                 .filter(|row| match row.standing {
                     Standing::Finished => true,
-                    Standing::Unknown => row.received_at <= long_ago && row.clock_trusted,
+                    Standing::Unknown => row.received_at <= long_ago && row.is_sure,
                     Standing::Needed => false,
                 })
                 .collect();
@@ -467,7 +469,8 @@ mod tests {
     fn put(hand: &Connection, seq: i64, days: u32, link: &str, action: &str) {
         let at = NOW.minus(DAY * days);
         hand.execute(
-            "INSERT INTO journal (seq, received_at, clock_trusted, peer, checksum, body) VALUES (?1, ?2, ?3, 'p', 0, ?4)",
+            "INSERT INTO journal (seq, received_at, clock_trusted, boot, since_boot, peer, checksum, body)
+             VALUES (?1, ?2, ?3, 1, 0, 'p', 0, ?4)",
             (seq, at.0, at.is_plausible(), "x".repeat(1_000)),
         )
         .expect("a row");
@@ -569,7 +572,7 @@ mod tests {
         let mut pace = Pace::new(&clock);
         sleep(CLOCK_STEADY).await;
         assert_eq!(pace.steady(&clock), CLOCK_STEADY);
-        pace.ahead += 100_000;
+        pace.shows += 100_000;
         assert_eq!(pace.steady(&clock), Duration::ZERO);
     }
 

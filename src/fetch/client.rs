@@ -26,6 +26,7 @@ use crate::limits::{
     ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, CONNECT_WAIT, CONNECTION_IDLE, FETCHES_AT_ONCE,
     REQUEST_WAIT,
 };
+use crate::system::clock;
 use crate::system::errors::sentence;
 use crate::system::files::{self, ReadError};
 use crate::system::secret::Secret;
@@ -195,6 +196,12 @@ impl Client {
 }
 
 impl Api for Client {
+    async fn ready(&self) {
+        if self.base.starts_with("https:") {
+            clock::until_trusted().await;
+        }
+    }
+
     async fn get(&self, request: &Asked) -> Result<Vec<u8>, Error> {
         let late = || Error::new(&request.path, request.page, Cause::Timeout);
         tokio::time::timeout(REQUEST_WAIT, self.whole(request))

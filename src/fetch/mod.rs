@@ -44,6 +44,11 @@ pub struct Request {
 
 /// One request in, one answer out.
 pub trait Api: Send + Sync + 'static {
+    /// Waits until it makes sense to ask: a certificate cannot be judged by a clock that was not set yet.
+    fn ready(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
+
     /// The whole body of an answer that is a success.
     ///
     /// # Errors

@@ -116,7 +116,7 @@ impl Duties {
             writer: self.writer,
             api: access.clients(),
             budget: Arc::clone(&budget),
-            clock,
+            clock: clock.clone(),
             ordered: Arc::clone(&ordered),
             reconciling: Mutex::default(),
             erasing: Mutex::default(),
@@ -128,12 +128,12 @@ impl Duties {
             api: access.clients(),
             budget: Arc::clone(&budget),
             ordered,
-            clock,
+            clock: clock.clone(),
         });
         let salvager = Salvager {
             state_directory: self.state_directory.clone(),
             store: store.clone(),
-            clock,
+            clock: clock.clone(),
             room: room.clone(),
         };
         let retention = Retention::new(

@@ -41,7 +41,7 @@ use crate::limits::{
     ANSWER_WAIT, BODIES_KIB_MAX, BODY_BYTES_MAX, BODY_WAIT, COMMIT_WAIT, EVIDENCE_BYTES_MAX,
 };
 use crate::notices::{Notice, Notices, Reason, Refused};
-use crate::system::clock::UnixMs;
+use crate::system::clock::{Stamp, UnixMs};
 use crate::webhook::{Body, Delivery};
 
 use auth::Verdict;
@@ -206,10 +206,9 @@ impl Intake {
         peer: Peer,
         began: Instant,
     ) -> Result<Reply, Refusal> {
-        let (received_at, bytes) = (UnixMs::now(), body.as_str().len());
+        let bytes = body.as_str().len();
         let delivery = Delivery {
-            received_at,
-            clock_trusted: received_at.is_plausible(),
+            received: Stamp::now(),
             peer: peer.address(),
             body,
         };

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction, params};
 use tokio::sync::watch;
 
 use crate::database::{WriteError, Writer};
-use crate::system::clock::UnixMs;
+use crate::system::clock::{Stamp, UnixMs};
 use crate::webhook::{Delivery, Seq};
 
 use checksum::Checksum;
@@ -95,32 +95,56 @@ impl Journal {
 
 fn insert(connection: &Connection, delivery: &Delivery) -> rusqlite::Result<Seq> {
     let Delivery {
-        received_at,
-        clock_trusted,
+        received,
         peer,
         body,
     } = delivery;
-    let peer = peer.to_string();
-    let checksum = checksum(received_at.0, *clock_trusted, &peer, body.as_str());
+    put(connection, None, received, &peer.to_string(), body.as_str())
+}
+
+fn put(
+    connection: &Connection,
+    seq: Option<Seq>,
+    received: &Stamp,
+    peer: &str,
+    body: &str,
+) -> rusqlite::Result<Seq> {
+    let columns = columns(received);
+    let [received_at, clock_trusted, boot, since_boot] = columns;
     connection
         .prepare_cached(
-            "INSERT INTO journal (received_at, clock_trusted, peer, checksum, body) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO journal (seq, received_at, clock_trusted, boot, since_boot, peer, checksum, body)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
         )?
         .insert(params![
-            received_at.0,
+            seq.map(|seq| seq.0),
+            received_at,
             clock_trusted,
+            boot,
+            since_boot,
             peer,
-            checksum,
-            body.as_str()
+            checksum(columns, peer, body),
+            body
         ])
         .map(Seq)
 }
 
+/// A moment as its columns, in their order.
+fn columns(received: &Stamp) -> [i64; 4] {
+    let Stamp {
+        wall,
+        is_trusted,
+        boot,
+        since_boot,
+    } = *received;
+    [wall.0, is_trusted.into(), boot.0, since_boot]
+}
+
 /// The checksum of a row that has these columns.
-fn checksum(received_at: i64, clock_trusted: bool, peer: &str, body: &str) -> i64 {
-    Checksum::new()
-        .integer(received_at)
-        .integer(clock_trusted.into())
+fn checksum(received: [i64; 4], peer: &str, body: &str) -> i64 {
+    received
+        .into_iter()
+        .fold(Checksum::new(), Checksum::integer)
         .text(peer)
         .text(body)
         .value()
@@ -134,11 +158,12 @@ fn checksum(received_at: i64, clock_trusted: bool, peer: &str, body: &str) -> i6
 pub fn empty(transaction: &Transaction<'_>, seq: Seq) -> rusqlite::Result<()> {
     let emptied = transaction
         .prepare_cached(
-            "SELECT received_at, clock_trusted, peer FROM journal WHERE seq = ?1 AND body <> ''",
+            "SELECT received_at, clock_trusted, boot, since_boot, peer FROM journal WHERE seq = ?1 AND body <> ''",
         )?
         .query_row([seq.0], |row| {
-            let peer: String = row.get(2)?;
-            Ok(checksum(row.get(0)?, row.get(1)?, &peer, ""))
+            let received = [row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?];
+            let peer: String = row.get(4)?;
+            Ok(checksum(received, &peer, ""))
         })
         .optional()?;
     let Some(emptied) = emptied else {
@@ -154,14 +179,8 @@ pub fn empty(transaction: &Transaction<'_>, seq: Seq) -> rusqlite::Result<()> {
 ///
 /// # Errors
 /// When SQLite cannot write.
-pub fn leap(transaction: &Transaction<'_>, seq: Seq, now: UnixMs) -> rusqlite::Result<()> {
-    let (trusted, peer) = (now.is_plausible(), "salvage");
-    transaction
-        .execute(
-            "INSERT INTO journal (seq, received_at, clock_trusted, peer, checksum, body) VALUES (?1, ?2, ?3, ?4, ?5, '')",
-            params![seq.0, now.0, trusted, peer, checksum(now.0, trusted, peer, "")],
-        )
-        .map(drop)
+pub fn leap(transaction: &Transaction<'_>, seq: Seq) -> rusqlite::Result<()> {
+    put(transaction, Some(seq), &Stamp::now(), "salvage", "").map(drop)
 }
 
 /// Whether a row that was read from elsewhere, with all columns in their order, has the checksum that it says.
@@ -170,6 +189,8 @@ pub fn is_whole(row: &[Value]) -> bool {
         Value::Integer(_),
         Value::Integer(received_at),
         Value::Integer(trusted @ 0..=1),
+        Value::Integer(boot),
+        Value::Integer(since_boot),
         Value::Text(peer),
         Value::Integer(said),
         Value::Text(body),
@@ -177,7 +198,7 @@ pub fn is_whole(row: &[Value]) -> bool {
     else {
         return false;
     };
-    *said == checksum(*received_at, *trusted == 1, peer, body)
+    *said == checksum([*received_at, *trusted, *boot, *since_boot], peer, body)
 }
 
 /// Whether the row with the seq of such a one is the same, or was once, before it was emptied.
@@ -185,7 +206,7 @@ pub fn is_whole(row: &[Value]) -> bool {
 /// # Errors
 /// When SQLite cannot read.
 pub fn has_like(connection: &Connection, row: &[Value]) -> rusqlite::Result<bool> {
-    let [seq, received_at, _, peer, checksum, _] = row else {
+    let [seq, received_at, _, _, _, peer, checksum, _] = row else {
         return Ok(false);
     };
     connection
@@ -219,7 +240,8 @@ pub fn look(
     bytes_max: usize,
 ) -> rusqlite::Result<Looked> {
     let mut statement = connection.prepare_cached(
-        "SELECT seq, received_at, clock_trusted, peer, checksum, body FROM journal WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+        "SELECT seq, received_at, clock_trusted, boot, since_boot, peer, checksum, body
+           FROM journal WHERE seq > ?1 ORDER BY seq LIMIT ?2",
     )?;
     let mut rows = statement.query(params![cursor.0, rows_max])?;
     let (mut looked, mut bytes) = (Looked::default(), 0);
@@ -229,7 +251,7 @@ pub fn look(
         let seq = Seq(row.get(0)?);
         looked.last = Some(seq);
         looked.rows += 1;
-        bytes += row.get_ref(5)?.as_bytes().map_or(0, <[u8]>::len);
+        bytes += row.get_ref(7)?.as_bytes().map_or(0, <[u8]>::len);
         if !is_as_received(row) {
             looked.differ.push(seq);
         }
@@ -240,15 +262,13 @@ pub fn look(
 /// Whether a row, from its second column on, has the checksum that it says. A flipped bit may have left a text that is
 /// none.
 fn is_as_received(row: &Row<'_>) -> bool {
-    let (Ok(received_at), Ok(trusted), Ok(said)) = (row.get(1), row.get(2), row.get::<_, i64>(4))
-    else {
-        return false;
-    };
+    let integer = |column| row.get::<_, i64>(column).ok();
     let text = |column| row.get_ref(column).ok()?.as_str().ok();
-    match (text(3), text(5)) {
-        (Some(peer), Some(body)) => said == checksum(received_at, trusted, peer, body),
-        _ => false,
-    }
+    let is_same = || {
+        let received = [integer(1)?, integer(2)?, integer(3)?, integer(4)?];
+        Some(integer(6)? == checksum(received, text(5)?, text(7)?))
+    };
+    is_same().unwrap_or(false)
 }
 
 /// The rows after `cursor`, oldest first: `rows_max` at most, and no more once their bodies have `bytes_max` bytes.

@@ -8,6 +8,7 @@ pub mod presence;
 pub mod reconcile;
 pub mod retry;
 pub mod socket;
+mod steps;
 
 use std::path::PathBuf;
 use std::sync::Arc;

@@ -10,13 +10,14 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 
+use super::steps::{self, Steps};
 use super::{Operator, erase, reconcile};
 use crate::config::Reconcile;
 use crate::database::WriteError;
 use crate::fetch::Api;
-use crate::limits::{ALIVE_EVERY, AWAY_MAX, CLOCK_LOOK, RECONCILE_MARGIN};
+use crate::limits::{ALIVE_EVERY, AWAY_MAX, CLOCK_LOOK, CLOCK_UNSET_MAX, RECONCILE_MARGIN};
 use crate::notices::{Notice, Notices};
-use crate::store::problems::{Kind, Problem};
+use crate::store::problems::{Change, Kind, Problem};
 use crate::system::clock::UnixMs;
 use crate::system::stop::Stop;
 
@@ -42,6 +43,8 @@ pub fn absence(alive_at: Option<UnixMs>, now: UnixMs, running: Duration) -> Opti
 pub struct Presence {
     alive_at: Option<UnixMs>,
     started: Instant,
+    steps: Steps,
+    is_unset_said: bool,
     reconcile: Reconcile,
     /// From when on the gateway still has to compare by itself.
     owed: watch::Sender<Option<UnixMs>>,
@@ -53,6 +56,8 @@ impl Presence {
         Self {
             alive_at,
             started: Instant::now(),
+            steps: Steps::since(alive_at),
+            is_unset_said: false,
             reconcile,
             owed: watch::Sender::new(None),
         }
@@ -80,14 +85,14 @@ impl Presence {
             () = make_up(operator, &owed, &notices) => {}
             () = erase::finish(operator, &notices) => {}
         }
-        survive(operator.store.note_alive(operator.clock.wall()).await)
+        self.note_alive(operator).await
     }
 
     /// Notes that the gateway runs, for ever.
     async fn note<A: Api>(&mut self, operator: &Operator<A>) -> Result<(), WriteError> {
         loop {
             self.look(operator).await?;
-            sleep(match operator.clock.wall().is_plausible() {
+            sleep(match operator.clock.stamp().is_trusted {
                 true => ALIVE_EVERY,
                 false => CLOCK_LOOK,
             })
@@ -110,7 +115,36 @@ impl Presence {
                 Err(error) => return survive(Err(error)),
             }
         }
-        survive(operator.store.note_alive(now).await)
+        self.note_alive(operator).await
+    }
+
+    async fn note_alive<A: Api>(&mut self, operator: &Operator<A>) -> Result<(), WriteError> {
+        let now = operator.clock.stamp();
+        if !now.is_trusted {
+            return self.say_it_is_not_set(operator, now.wall).await;
+        }
+        let step = self.steps.look(&operator.clock);
+        let noted = operator.store.note_alive(now, step).await;
+        if noted.is_ok() {
+            self.steps.made();
+            self.is_unset_said = false;
+        }
+        survive(noted)
+    }
+
+    /// Opens a problem when the network has had the time to set the clock, and has not.
+    async fn say_it_is_not_set<A: Api>(
+        &mut self,
+        operator: &Operator<A>,
+        now: UnixMs,
+    ) -> Result<(), WriteError> {
+        if self.is_unset_said || self.started.elapsed() < CLOCK_UNSET_MAX {
+            return Ok(());
+        }
+        let unset = vec![Change::Open(steps::problem(now))];
+        let said = operator.store.problems(unset, now).await;
+        self.is_unset_said = said.is_ok();
+        survive(said)
     }
 
     fn owe(&self, from: UnixMs) {
@@ -133,6 +167,10 @@ async fn make_up<A: Api>(
             since_ms: since.map(|since| since.0),
             ..reconcile::Order::default()
         };
+        let api = operator.api.borrow().clone();
+        if let Some(api) = api {
+            api.ready().await;
+        }
         match reconcile::act(operator, &order).await {
             Ok(report) => {
                 owed.send_replace(None);
@@ -255,6 +293,33 @@ mod tests {
         async fn get(&self, _: &Request) -> Result<Vec<u8>, Error> {
             std::future::pending().await
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_clock_that_is_not_set_within_a_minute_is_a_problem_until_it_is() {
+        let (place, operator) = operator(Silent, UnixMs::EARLIEST_PLAUSIBLE.minus(2 * MINUTE));
+        let (stopper, stop) = stop::pair();
+        let running =
+            Presence::new(None, Reconcile::Manual).run(&operator, Notices::default(), stop);
+        let problems = || {
+            let reader = crate::database::open_reader(place.path()).expect("the file");
+            let listed = crate::store::problems::list(&reader, true).expect("problems");
+            let closed = listed
+                .into_iter()
+                .map(|listed| (listed.kind, listed.closed.is_some()));
+            closed.collect::<Vec<_>>()
+        };
+        let watched = async {
+            sleep(MINUTE / 2).await;
+            assert_eq!(problems(), []);
+            sleep(MINUTE).await;
+            assert_eq!(problems(), [("clock-not-set".to_owned(), false)]);
+            sleep(MINUTE).await;
+            assert_eq!(problems(), [("clock-not-set".to_owned(), true)]);
+            stopper.stop();
+        };
+        let (ended, ()) = tokio::join!(running, watched);
+        assert!(ended.is_ok());
     }
 
     #[tokio::test(start_paused = true)]

@@ -3,23 +3,36 @@
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
-use super::Store;
 use super::problems::{self, Change, Kind, Problem};
+use super::{Store, work};
 use crate::database::WriteError;
-use crate::system::clock::UnixMs;
+use crate::limits::CLOCK_STEP_MAX;
+use crate::system::clock::{Stamp, UnixMs};
 
 const ALIVE: &str = "alive_at";
 const AWAY: &str = "away_from";
 
 impl Store {
-    /// Notes that the gateway runs.
+    /// Notes that the gateway runs, and when the machine was switched on, by a clock that can be right: where it cannot,
+    /// nothing. Such a clock is no problem any more. All due times are moved by `step` milliseconds, the step of the clock
+    /// that they are counted by.
     ///
     /// # Errors
     /// When nothing was written.
-    pub async fn note_alive(&self, now: UnixMs) -> Result<(), WriteError> {
-        self.writer
-            .change(move |transaction| note(transaction, now))
-            .await
+    pub async fn note_alive(&self, now: Stamp, step: i64) -> Result<(), WriteError> {
+        let note = move |transaction: &Transaction<'_>| {
+            if !now.is_trusted {
+                return Ok(());
+            }
+            if step != 0 {
+                work::put_off(transaction, step)?;
+            }
+            note_boot(transaction, now)?;
+            let over = Change::Close(Kind::ClockNotSet, String::new());
+            problems::apply(transaction, &[over], now.wall)?;
+            note(transaction, now.wall)
+        };
+        self.writer.change(note).await
     }
 
     /// Opens the problem that webhooks from `from` on may be missing. An older absence that nobody has made up for yet
@@ -65,6 +78,21 @@ pub(super) fn note(transaction: &Transaction<'_>, now: UnixMs) -> rusqlite::Resu
         true => put(transaction, ALIVE, now),
         false => Ok(()),
     }
+}
+
+/// Notes when the machine was switched on; again only when the clock has been set since.
+fn note_boot(transaction: &Transaction<'_>, now: Stamp) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
+            "INSERT INTO boots VALUES (?1, ?2)
+             ON CONFLICT DO UPDATE SET began_at = excluded.began_at WHERE abs(began_at - excluded.began_at) > ?3",
+        )?
+        .execute(params![
+            now.boot.0,
+            now.boot_began_at().0,
+            CLOCK_STEP_MAX.as_millis() as i64
+        ])
+        .map(drop)
 }
 
 pub(super) fn put(transaction: &Transaction<'_>, key: &str, at: UnixMs) -> rusqlite::Result<()> {

@@ -75,9 +75,9 @@ pub fn known(reader: &Reader) -> rusqlite::Result<Known> {
         .collect::<rusqlite::Result<_>>()?;
     let told = reader
         .prepare(
-            "SELECT link_id, resource, max(coalesce(events.received_at, journal.received_at))
-               FROM events LEFT JOIN journal USING (seq)
-              WHERE coalesce(events.received_at, journal.received_at) IS NOT NULL AND link_id IS NOT NULL AND resource IS NOT NULL AND action = 'fetch' GROUP BY link_id, resource",
+            "SELECT link_id, resource, max(coalesce(events.received_at, arrivals.received_at))
+               FROM events LEFT JOIN arrivals USING (seq)
+              WHERE coalesce(events.received_at, arrivals.received_at) IS NOT NULL AND link_id IS NOT NULL AND resource IS NOT NULL AND action = 'fetch' GROUP BY link_id, resource",
         )?
         .query_map([], |row| Ok((pair(row)?, UnixMs(row.get(2)?))))?
         .collect::<rusqlite::Result<_>>()?;

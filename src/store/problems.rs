@@ -62,6 +62,8 @@ pub enum Kind {
     ObjectWithoutId,
     /// The disk has too little room: webhooks are answered 503.
     DiskLow,
+    /// The clock shows a time that cannot be right: nothing is fetched over TLS.
+    ClockNotSet,
     /// The journal is larger than it may be, and nothing more of it may leave.
     JournalLarge,
     /// The configuration that was read last is wrong; the one before stays in force.
@@ -105,6 +107,7 @@ impl Kind {
             Self::ListingUnstable => "listing-unstable",
             Self::ObjectWithoutId => "object-without-id",
             Self::DiskLow => "disk-low",
+            Self::ClockNotSet => "clock-not-set",
             Self::JournalLarge => "journal-large",
             Self::ConfigurationRefused => "configuration-refused",
             Self::CertificateNotRenewed => "certificate-not-renewed",
@@ -136,6 +139,7 @@ impl Kind {
             | Self::ApiUnreachable
             | Self::AuthorizationMismatch
             | Self::CertificateExpired
+            | Self::ClockNotSet
             | Self::DiskLow
             | Self::SourceDrift
             | Self::ProxyUnclear

@@ -29,10 +29,10 @@ pub enum Standing {
 pub struct Row {
     /// Its place.
     pub seq: Seq,
-    /// When it was received, by the clock of that moment.
+    /// When it was received, as far as that is known.
     pub received_at: UnixMs,
-    /// Whether that clock could be right.
-    pub clock_trusted: bool,
+    /// Whether it is known.
+    pub is_sure: bool,
     /// Bytes of its body.
     pub bytes: u64,
     /// Whether it may leave.
@@ -69,8 +69,8 @@ fn named(standing: i64) -> Standing {
 /// When SQLite cannot read.
 pub fn rows_after(reader: &Reader, cursor: Seq, limit: u32) -> rusqlite::Result<Vec<Row>> {
     let sql = format!(
-        "SELECT seq, journal.received_at, clock_trusted, octet_length(body), {}
-           FROM journal LEFT JOIN events USING (seq) WHERE seq > ?1 ORDER BY seq LIMIT ?2",
+        "SELECT seq, arrivals.received_at, is_sure, octet_length(body), {}
+           FROM arrivals LEFT JOIN events USING (seq) WHERE seq > ?1 ORDER BY seq LIMIT ?2",
         standing()
     );
     reader
@@ -79,7 +79,7 @@ pub fn rows_after(reader: &Reader, cursor: Seq, limit: u32) -> rusqlite::Result<
             Ok(Row {
                 seq: Seq(row.get(0)?),
                 received_at: UnixMs(row.get(1)?),
-                clock_trusted: row.get(2)?,
+                is_sure: row.get(2)?,
                 bytes: row.get::<_, i64>(3)?.unsigned_abs(),
                 standing: named(row.get(4)?),
             })
@@ -107,7 +107,7 @@ pub fn events_after(reader: &Reader, cursor: Seq, limit: u32) -> rusqlite::Resul
             Ok(Row {
                 seq: Seq(row.get(0)?),
                 received_at,
-                clock_trusted: received_at.is_plausible(),
+                is_sure: received_at.is_plausible(),
                 bytes: 0,
                 standing: match row.get(2)? {
                     true => Standing::Finished,
@@ -240,7 +240,7 @@ fn remove_row(transaction: &Transaction<'_>, seq: Seq) -> rusqlite::Result<bool>
         return Ok(false);
     }
     transaction
-        .prepare_cached("UPDATE events SET received_at = (SELECT received_at FROM journal WHERE seq = ?1) WHERE seq = ?1")?
+        .prepare_cached("UPDATE events SET received_at = (SELECT received_at FROM arrivals WHERE seq = ?1) WHERE seq = ?1")?
         .execute([seq.0])?;
     transaction
         .prepare_cached("DELETE FROM journal WHERE seq = ?1")?

@@ -45,7 +45,9 @@ impl Step {
     fn tables(self) -> &'static [&'static str] {
         match self {
             Self::State => &["links", "consents", "erasures", "salvages"],
-            Self::Content => &["journal", "events", "work", "objects", "problems", "meta"],
+            Self::Content => &[
+                "journal", "boots", "events", "work", "objects", "problems", "meta",
+            ],
             Self::Plans | Self::Over => &[],
         }
     }
@@ -320,7 +322,7 @@ fn begin(
             "INSERT INTO salvages (file, at, why, newest_seq) VALUES (?1, ?2, ?3, ?4)",
             params![name, now.0, why, newest],
         )?;
-        leap(&transaction, Seq(newest), now)?;
+        leap(&transaction, Seq(newest))?;
         let opened = Change::Open(under_way(&name, why));
         problems::apply(&transaction, &[opened], now)?;
         transaction.commit()?;
@@ -329,11 +331,11 @@ fn begin(
 }
 
 /// Has the journal count on from above `newest`: by a row that holds nothing and leads to nothing.
-fn leap(transaction: &Transaction<'_>, newest: Seq, now: UnixMs) -> rusqlite::Result<()> {
+fn leap(transaction: &Transaction<'_>, newest: Seq) -> rusqlite::Result<()> {
     if journal::newest(transaction)? >= newest {
         return Ok(());
     }
-    journal::leap(transaction, newest, now)?;
+    journal::leap(transaction, newest)?;
     transaction.execute(
         "INSERT INTO events (seq, action) VALUES (?1, 'probe')",
         [newest.0],

@@ -41,7 +41,7 @@ pub fn look(connection: &Reader) -> rusqlite::Result<Summary> {
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<rusqlite::Result<BTreeMap<_, _>>>()
     };
-    let last = "SELECT strftime('%Y-%m-%dT%H:%M:%fZ', received_at / 1000.0, 'unixepoch') FROM journal ORDER BY seq DESC LIMIT 1";
+    let last = "SELECT strftime('%Y-%m-%dT%H:%M:%fZ', received_at / 1000.0, 'unixepoch') FROM arrivals ORDER BY seq DESC LIMIT 1";
     Ok(Summary {
         webhooks: number(
             "SELECT (SELECT count(*) FROM events) + (SELECT count(*) FROM journal

@@ -1,6 +1,17 @@
 -- The views that admins and branch programs read. Their names and columns stay; new columns are added at the end.
 -- Times made by the gateway are shown as RFC 3339 in UTC, times and amounts from Belvo as Belvo sent them.
 
+-- When each webhook that is in the journal was received, and whether that is sure: by the clock of that moment or, where it
+-- could not be right, by how long before the machine had been switched on, as soon as that is known.
+CREATE VIEW arrivals AS
+SELECT seq, peer, body, clock_trusted,
+       CASE clock_trusted
+           WHEN 1 THEN received_at
+           ELSE coalesce((SELECT began_at FROM boots WHERE boots.boot = journal.boot) + since_boot, received_at)
+       END AS received_at,
+       clock_trusted = 1 OR EXISTS (SELECT 1 FROM boots WHERE boots.boot = journal.boot) AS is_sure
+  FROM journal;
+
 -- Every webhook with what became of it: waiting, done, blocked, failed, nothing-to-do, unknown, cancelled (the link is
 -- gone), erased.
 CREATE VIEW inbox AS
@@ -40,7 +51,7 @@ SELECT journal.seq,
          ORDER BY work.blocked_by IS NULL
          LIMIT 1) AS error,
        events.duplicate_of, journal.clock_trusted, journal.peer, events.webhook_id, journal.body, events.action
-  FROM journal
+  FROM arrivals AS journal
   LEFT JOIN events ON events.seq = journal.seq
 UNION ALL
 -- Those whose journal row has gone by retention, with which went who sent them and what: nothing of them is still to come.
@@ -92,7 +103,7 @@ SELECT work.link_id, work.resource, work.object_id,
        work.error_class, work.missing,
        strftime('%Y-%m-%dT%H:%M:%fZ', work.whole_listed_at / 1000.0, 'unixepoch') AS last_whole
   FROM work
-  LEFT JOIN journal ON journal.seq = work.wanted
+  LEFT JOIN arrivals AS journal ON journal.seq = work.wanted
   LEFT JOIN events ON events.seq = work.wanted
   LEFT JOIN links ON links.link_id = work.link_id;
 
@@ -131,7 +142,7 @@ SELECT link_id, status, strftime('%Y-%m-%dT%H:%M:%fZ', since_at / 1000.0, 'unixe
        body ->> '$.access_mode' AS access_mode, body ->> '$.refresh_rate' AS refresh_rate,
        body ->> '$.external_id' AS external_id, last_accessed_at,
        (SELECT strftime('%Y-%m-%dT%H:%M:%fZ', coalesce(journal.received_at, newest.received_at) / 1000.0, 'unixepoch')
-           FROM events AS newest LEFT JOIN journal ON journal.seq = newest.seq
+           FROM events AS newest LEFT JOIN arrivals AS journal ON journal.seq = newest.seq
           WHERE newest.seq = (SELECT max(seq) FROM (
                     SELECT max(wanted) AS seq FROM work WHERE work.link_id = links.link_id
                      UNION ALL

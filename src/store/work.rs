@@ -145,6 +145,16 @@ pub(super) fn lift(
         .map(drop)
 }
 
+/// Moves all due times by so many milliseconds, since the clock that they are counted by was set.
+pub(super) fn put_off(transaction: &Transaction<'_>, step: i64) -> rusqlite::Result<()> {
+    transaction
+        .execute(
+            "UPDATE work SET due_at = due_at + ?1 WHERE due_at IS NOT NULL",
+            [step],
+        )
+        .map(drop)
+}
+
 /// Forgets work that was done for good.
 pub(super) fn forget(transaction: &Transaction<'_>, key: &Key) -> rusqlite::Result<()> {
     transaction

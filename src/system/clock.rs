@@ -1,12 +1,17 @@
 //! Time: the wall clock for what is written down, and a clock that never jumps for what is waited for.
 //! The box has no battery clock, so the wall clock may be years off until the network has set it.
 
-use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{fmt, fs};
 
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::time::Instant;
+
+use super::boot::{self, Boot};
+use crate::limits::CLOCK_LOOK;
 
 /// A point in time: milliseconds since 1970-01-01T00:00:00Z, as in every `*_at` column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,8 +23,12 @@ impl UnixMs {
 
     /// What the wall clock shows, right or wrong.
     pub fn now() -> Self {
+        Self::of(SystemTime::now())
+    }
+
+    fn of(time: SystemTime) -> Self {
         let since = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
-        match SystemTime::now().duration_since(UNIX_EPOCH) {
+        match time.duration_since(UNIX_EPOCH) {
             Ok(after) => Self(since(after)),
             Err(before) => Self(-since(before.duration())),
         }
@@ -78,46 +87,155 @@ impl fmt::Display for UnixMs {
     }
 }
 
-/// The drain's clock: for waits, the wall time at its start, moved on by the monotonic clock, so that whoever sets the
-/// wall clock meanwhile neither fires all retries at once nor parks them; for what is written down, the wall time itself.
-#[derive(Clone, Copy, Debug)]
+/// The file whose time is that of the last synchronisation, where systemd-timesyncd keeps the clock (its manual, FILES).
+const SYNCHRONIZED: &str = "/run/systemd/timesync/synchronized";
+
+/// When this program was built, in so far as the build says so: `SOURCE_DATE_EPOCH`, in seconds
+/// (<https://reproducible-builds.org/specs/source-date-epoch/>).
+const BUILT: UnixMs = match option_env!("SOURCE_DATE_EPOCH") {
+    Some(text) => match i64::from_str_radix(text, 10) {
+        Ok(seconds) if seconds > UnixMs::EARLIEST_PLAUSIBLE.0 / 1_000 => UnixMs(seconds * 1_000),
+        _ => UnixMs::EARLIEST_PLAUSIBLE,
+    },
+    None => UnixMs::EARLIEST_PLAUSIBLE,
+};
+
+/// Whether the machine's clock, which shows `wall`, can be right: it shows no time before the program was built, or has
+/// been synchronised with the network and not set back since.
+fn is_trusted(wall: UnixMs, synchronized: &Path) -> bool {
+    let was_synchronized = || {
+        let at = fs::metadata(synchronized).and_then(|file| file.modified());
+        at.is_ok_and(|at| UnixMs::of(at) <= wall)
+    };
+    wall >= BUILT || was_synchronized()
+}
+
+/// A moment, by all that the machine knows of the time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    /// What the wall clock showed.
+    pub wall: UnixMs,
+    /// Whether that could be right.
+    pub is_trusted: bool,
+    /// Since when `since_boot` counts.
+    pub boot: Boot,
+    /// Milliseconds since then, by a clock that never jumps.
+    pub since_boot: i64,
+}
+
+impl Stamp {
+    /// Now, by the machine's clocks.
+    pub fn now() -> Self {
+        let wall = UnixMs::now();
+        Self {
+            wall,
+            is_trusted: is_trusted(wall, Path::new(SYNCHRONIZED)),
+            boot: Boot::current(),
+            since_boot: boot::elapsed_ms(),
+        }
+    }
+
+    /// When the machine was switched on, by the wall clock of this moment.
+    pub fn boot_began_at(&self) -> UnixMs {
+        UnixMs(self.wall.0.saturating_sub(self.since_boot))
+    }
+}
+
+/// Waits until the machine's clock can be right. Returns at once when it can be already.
+pub async fn until_trusted() {
+    while !Stamp::now().is_trusted {
+        tokio::time::sleep(CLOCK_LOOK).await;
+    }
+}
+
+/// The drain's clock: for what is written down, the wall time; for waits, the wall time of one moment, moved on by the
+/// monotonic clock, so that whoever sets the wall clock meanwhile neither fires all retries at once nor parks them.
+/// Clones share that moment.
+#[derive(Clone, Debug)]
 pub struct Clock {
-    started: Instant,
-    started_at: UnixMs,
-    wall: fn(&Self) -> UnixMs,
+    anchor: Arc<Mutex<Anchor>>,
+    stamp: fn(&Self) -> Stamp,
+}
+
+/// The moment, by both clocks.
+#[derive(Clone, Copy, Debug)]
+struct Anchor {
+    at: Instant,
+    shows: UnixMs,
 }
 
 impl Clock {
     /// The machine's.
     pub fn of_machine() -> Self {
         Self {
-            wall: |_| UnixMs::now(),
+            stamp: |_| Stamp::now(),
             ..Self::simulated(UnixMs::now())
         }
     }
 
     /// One that starts at `at` and follows tokio's time, which tests can pause and advance.
     pub fn simulated(at: UnixMs) -> Self {
+        let anchor = Anchor {
+            at: Instant::now(),
+            shows: at,
+        };
+        let stamp = |clock: &Self| {
+            let wall = clock.now();
+            Stamp {
+                wall,
+                is_trusted: wall.is_plausible(),
+                boot: Boot::current(),
+                since_boot: wall.0,
+            }
+        };
         Self {
-            started: Instant::now(),
-            started_at: at,
-            wall: Self::now,
+            anchor: Arc::new(Mutex::new(anchor)),
+            stamp,
         }
     }
 
-    /// The time by which waits are counted. Never jumps.
+    /// The time by which waits are counted.
     pub fn now(&self) -> UnixMs {
-        self.started_at.plus(self.started.elapsed())
+        let Anchor { at, shows } = *self.lock();
+        shows.plus(at.elapsed())
     }
 
     /// The time to write down.
     pub fn wall(&self) -> UnixMs {
-        (self.wall)(self)
+        self.stamp().wall
+    }
+
+    /// This moment.
+    pub fn stamp(&self) -> Stamp {
+        (self.stamp)(self)
+    }
+
+    /// By how many milliseconds the wall clock is ahead of the time by which waits are counted.
+    pub fn ahead(&self) -> i64 {
+        self.wall().0.saturating_sub(self.now().0)
+    }
+
+    /// Counts waits from what the wall clock shows now. Who has stored such times has to move them by what this says: the
+    /// milliseconds by which it was ahead.
+    pub fn follow(&self) -> i64 {
+        let shows = self.wall();
+        let ahead = shows.0.saturating_sub(self.now().0);
+        *self.lock() = Anchor {
+            at: Instant::now(),
+            shows,
+        };
+        ahead
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Anchor> {
+        self.anchor.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
     use super::*;
 
     #[test]
@@ -140,5 +258,42 @@ mod tests {
         let clock = Clock::simulated(UnixMs(1_000));
         tokio::time::sleep(Duration::from_secs(3)).await;
         assert_eq!((clock.now(), clock.wall()), (UnixMs(4_000), UnixMs(4_000)));
+    }
+
+    #[test]
+    fn waits_are_counted_on_when_the_wall_clock_is_set_until_they_are_to_follow_it() {
+        static SET: AtomicI64 = AtomicI64::new(0);
+        let clock = Clock {
+            stamp: |_| Stamp {
+                wall: UnixMs(SET.load(Ordering::Relaxed)),
+                ..Stamp::now()
+            },
+            ..Clock::simulated(UnixMs(0))
+        };
+        let yesterday = -24 * 3_600_000;
+        SET.store(yesterday, Ordering::Relaxed);
+        assert!(clock.now() >= UnixMs(0));
+        let ahead = clock.follow();
+        assert!((yesterday - 60_000..=yesterday).contains(&ahead), "{ahead}");
+        assert!(clock.now() < UnixMs(yesterday + 60_000));
+    }
+
+    #[test]
+    fn a_clock_that_was_synchronised_and_not_set_back_since_is_trusted_whatever_it_shows() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        let long_ago = UNIX_EPOCH + Duration::from_secs(1_000);
+        file.as_file().set_modified(long_ago).expect("its time");
+        assert!(is_trusted(UnixMs(1_000_000), file.path()));
+        assert!(!is_trusted(UnixMs(999_999), file.path()));
+        assert!(!is_trusted(UnixMs(1_000_000), Path::new("/nowhere")));
+        assert!(is_trusted(UnixMs::now(), Path::new("/nowhere")));
+    }
+
+    #[test]
+    fn two_moments_of_a_boot_are_as_far_apart_as_their_distances_from_it() {
+        let (one, two) = (Stamp::now(), Stamp::now());
+        assert_eq!(one.boot, two.boot);
+        assert!(one.since_boot > 0 && one.since_boot <= two.since_boot);
+        assert!(one.boot_began_at() < one.wall);
     }
 }

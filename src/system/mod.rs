@@ -1,6 +1,7 @@
 //! What the gateway needs from the machine: time, log, secrets, certificates, the service manager, the crypto provider.
 //! Nothing in here has heard of a webhook.
 
+pub mod boot;
 pub mod certificate;
 pub mod clock;
 pub mod errors;

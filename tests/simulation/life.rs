@@ -141,7 +141,7 @@ fn live(seed: u64, directory: &Path, world: &Shared, last: bool) {
         let dying = Arc::new(Notify::new());
         let belvo = Belvo {
             world: Arc::clone(world),
-            clock,
+            clock: clock.clone(),
             dying: Arc::clone(&dying),
         };
         let (_clients, api) = watch::channel(Some(Arc::new(belvo)));
@@ -152,15 +152,15 @@ fn live(seed: u64, directory: &Path, world: &Shared, last: bool) {
             api,
             budget: Arc::new(budget(seed)),
             ordered: Arc::default(),
-            clock,
+            clock: clock.clone(),
         });
         let (_stop, stopped) = stop::pair();
         tokio::select! {
             biased;
             ended = drain.run(stopped) => panic!("the drain ended: {ended:?}"),
             () = killed(world, &dying), if !last => {}
-            () = happen(world, &journal, clock, last) => {}
-            () = quiet(directory, world, clock), if last => {}
+            () = happen(world, &journal, &clock, last) => {}
+            () = quiet(directory, world, &clock), if last => {}
         }
     });
 }
@@ -179,7 +179,7 @@ async fn killed(world: &Shared, dying: &Notify) {
 }
 
 /// Things happen at Belvo, and webhooks arrive.
-async fn happen(world: &Shared, journal: &Journal, clock: Clock, last: bool) {
+async fn happen(world: &Shared, journal: &Journal, clock: &Clock, last: bool) {
     let events = lock(world).rng.usize(5..25);
     for _ in 0..events {
         let wait = {
@@ -200,7 +200,7 @@ async fn happen(world: &Shared, journal: &Journal, clock: Clock, last: bool) {
 }
 
 /// Time passes, and what arrives meanwhile is answered 200.
-async fn pass(world: &Shared, journal: &Journal, clock: Clock, wait: Duration) {
+async fn pass(world: &Shared, journal: &Journal, clock: &Clock, wait: Duration) {
     let until = clock.now().plus(wait);
     loop {
         let (arrived, next) = {
@@ -210,8 +210,7 @@ async fn pass(world: &Shared, journal: &Journal, clock: Clock, wait: Duration) {
         };
         for body in arrived {
             let delivery = Delivery {
-                received_at: clock.now(),
-                clock_trusted: true,
+                received: clock.stamp(),
                 peer: IpAddr::V4(Ipv4Addr::LOCALHOST),
                 body: Body::parse(body.clone().into_bytes()).expect("a webhook"),
             };
@@ -233,7 +232,7 @@ async fn pass(world: &Shared, journal: &Journal, clock: Clock, wait: Duration) {
 }
 
 /// Returns when the gateway has nothing left to do, or will never have.
-async fn quiet(directory: &Path, world: &Shared, clock: Clock) {
+async fn quiet(directory: &Path, world: &Shared, clock: &Clock) {
     let reader = open_reader(directory).expect("a file");
     let mut since = None;
     loop {

@@ -30,15 +30,18 @@ fn place() -> TempDir {
     made.expect("a temporary directory")
 }
 
-/// The only view that is asked here. A new process reads all of them before its first statement, and here one starts for
+/// The only view that is asked here, and what it is made of. A new process reads all of them before its first statement, and here one starts for
 /// every few simulated hours.
 fn views() -> Views {
-    static FRESHNESS: LazyLock<String> = LazyLock::new(|| {
-        let mut views = VIEWS.0.split_inclusive(';');
-        let freshness = views.find(|view| view.contains("CREATE VIEW freshness"));
-        freshness.expect("a view").to_owned()
+    static ASKED: LazyLock<String> = LazyLock::new(|| {
+        let view = |name: &&str| {
+            let begin = VIEWS.0.find(&format!("CREATE VIEW {name}"));
+            let view = &VIEWS.0[begin.expect("a view")..];
+            view.split_inclusive(';').next().unwrap_or_default()
+        };
+        ["arrivals", "freshness"].iter().map(view).collect()
     });
-    Views(FRESHNESS.as_str())
+    Views(ASKED.as_str())
 }
 
 /// An empty file of the present schema, to be copied for each seed.

@@ -81,7 +81,7 @@ fn run<T, F: Future<Output = T>>(
         let writer = Writer::without_thread(locked, connection, VIEWS);
         let journal = Journal::new(writer.clone());
         let belvo = Belvo {
-            clock,
+            clock: clock.clone(),
             back_at: BEGIN.plus(away),
             refusal,
             asked: Arc::clone(&asked),
@@ -94,7 +94,7 @@ fn run<T, F: Future<Output = T>>(
             api,
             budget: Arc::new(Budget::new(2.0, 20)),
             ordered: Arc::default(),
-            clock,
+            clock: clock.clone(),
         });
         let (_stop, stopped) = stop::pair();
         tokio::select! {
@@ -107,14 +107,13 @@ fn run<T, F: Future<Output = T>>(
     (outcome, asked)
 }
 
-async fn deliver(journal: &Journal, clock: Clock, kind: &str, link: usize) {
+async fn deliver(journal: &Journal, clock: &Clock, kind: &str, link: usize) {
     let body = format!(
         r#"{{"webhook_type":"{kind}","webhook_code":"historical_update","link_id":"{}","data":{{}}}}"#,
         link_id(link)
     );
     let delivery = Delivery {
-        received_at: clock.now(),
-        clock_trusted: true,
+        received: clock.stamp(),
         peer: std::net::Ipv4Addr::LOCALHOST.into(),
         body: Body::parse(body.into_bytes()).expect("a webhook"),
     };
@@ -170,7 +169,7 @@ fn two_days_without_the_api_cost_a_try_a_minute_and_are_worked_off_without_a_bur
     let (drained, asked) = run(away, None, |journal, clock, place| async move {
         for hour in 0..48 {
             for link in 0..LINKS {
-                deliver(&journal, clock, KINDS[(hour + link) % KINDS.len()], link).await;
+                deliver(&journal, &clock, KINDS[(hour + link) % KINDS.len()], link).await;
             }
             tokio::time::sleep(HOUR).await;
         }
@@ -204,7 +203,7 @@ fn of_two_hundred_links_none_is_served_twice_while_another_waits() {
     const LINKS: usize = 200;
     let (planned, asked) = run(Duration::ZERO, None, |journal, clock, place| async move {
         for number in 0..2_000 {
-            deliver(&journal, clock, KINDS[number % KINDS.len()], number / 10).await;
+            deliver(&journal, &clock, KINDS[number % KINDS.len()], number / 10).await;
             tokio::time::sleep(Duration::from_millis(30)).await;
         }
         let planned = clock.now();
@@ -246,9 +245,9 @@ fn a_resource_that_always_fails_delays_no_other_link() {
         Duration::ZERO,
         Some("unexpected_error"),
         |journal, clock, _| async move {
-            deliver(&journal, clock, "ACCOUNTS", 1).await;
+            deliver(&journal, &clock, "ACCOUNTS", 1).await;
             tokio::time::sleep(Duration::from_secs(600)).await;
-            deliver(&journal, clock, "ACCOUNTS", 2).await;
+            deliver(&journal, &clock, "ACCOUNTS", 2).await;
             tokio::time::sleep(Duration::from_secs(30)).await;
         },
     );
@@ -264,7 +263,7 @@ fn every_error_code_ends_as_a_problem_with_its_sentence_and_its_next_step_or_nee
             Duration::ZERO,
             Some(known.code),
             |journal, clock, place| async move {
-                deliver(&journal, clock, "ACCOUNTS", 1).await;
+                deliver(&journal, &clock, "ACCOUNTS", 1).await;
                 tokio::time::sleep(4 * HOUR).await;
                 let one = |sql: &str| value::<String>(&place, sql);
                 (

@@ -7,7 +7,8 @@
  *                            (but SQLite's shared memory); while DIR/full-but-for-ballast exists, the same, until a file
  *                            named ballast beside it is gone; while DIR/free-mib exists, file systems say that they
  *                            have as many MiB free as it says, of 16 GiB; while DIR/hold-sync exists, syncs do not return; while
- *                            DIR/clock-not-set exists, the wall clock shows a few minutes after 1970 began;
+ *                            DIR/clock-not-set exists, the wall clock shows a few minutes after 1970 began; while
+ *                            DIR/clock-ahead exists, as many seconds more as it says;
  *                            DIR/fail-clock makes the time of day fail once on the main thread, and is gone then: Rust
  *                            answers that with a panic
  *   FAULTS_LOG=FILE          one line an event: nanoseconds, what, file or "socket", bytes or result
@@ -63,6 +64,18 @@ static int asked(const char *what) {
     return access(path, F_OK) == 0;
 }
 
+/* The number in a file of the directory; 0 without one. */
+static long number_in(const char *name) {
+    char path[4096], text[32] = "";
+    if (!directory) return 0;
+    snprintf(path, sizeof path, "%s/%s", directory, name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return 0;
+    if (read(fd, text, sizeof text - 1) < 0) text[0] = 0;
+    close(fd);
+    return strtol(text, NULL, 10);
+}
+
 int clock_gettime(clockid_t clock, struct timespec *now) {
     static int (*real)(clockid_t, struct timespec *);
     if (!real) real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
@@ -74,7 +87,10 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
         return -1;
     }
     int result = real(clock, now);
-    if (result == 0 && clock == CLOCK_REALTIME && asked("clock-not-set")) now->tv_sec %= 1000;
+    if (result == 0 && clock == CLOCK_REALTIME) {
+        now->tv_sec += number_in("clock-ahead");
+        if (asked("clock-not-set")) now->tv_sec %= 1000;
+    }
     return result;
 }
 
@@ -116,16 +132,10 @@ static int no_room(int fd, off_t end) {
 }
 
 static int told(int result, struct statvfs *found) {
-    char path[4096], text[32] = "";
     if (result != 0 || !asked("free-mib")) return result;
-    snprintf(path, sizeof path, "%s/free-mib", directory);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return result;
-    if (read(fd, text, sizeof text - 1) < 0) text[0] = 0;
-    close(fd);
     found->f_frsize = found->f_bsize = 1024;
     found->f_blocks = 16 * 1024 * 1024;
-    found->f_bfree = found->f_bavail = strtoul(text, NULL, 10) * 1024;
+    found->f_bfree = found->f_bavail = number_in("free-mib") * 1024;
     return result;
 }
 

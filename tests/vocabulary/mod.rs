@@ -227,12 +227,18 @@ impl Place {
 
     /// Makes every file system say that it has so much free.
     pub(crate) fn say_free(&self, mib: u64) {
-        let (new, said) = (
-            self.path("free-mib.new"),
-            self.path("faults").join("free-mib"),
-        );
-        fs::write(&new, mib.to_string()).expect("a file");
-        fs::rename(new, said).expect("a fault");
+        self.say("free-mib", &mib.to_string());
+    }
+
+    /// Sets the wall clock so many days ahead of the right time, or back.
+    pub(crate) fn set_clock_ahead(&self, days: i64) {
+        self.say("clock-ahead", &(days * 24 * 3600).to_string());
+    }
+
+    fn say(&self, fault: &str, text: &str) {
+        let new = self.path("fault.new");
+        fs::write(&new, text).expect("a file");
+        fs::rename(new, self.path("faults").join(fault)).expect("a fault");
     }
 
     /// Turns it off again.

@@ -11,6 +11,9 @@ CREATE TABLE journal (
     received_at   INTEGER NOT NULL,
     -- 0: the clock showed a time that cannot be right, as after power-on without a network.
     clock_trusted INTEGER NOT NULL CHECK (clock_trusted IN (0, 1)),
+    -- Which run of the machine (boots), and the milliseconds since it was switched on by a clock that never jumps.
+    boot          INTEGER NOT NULL,
+    since_boot    INTEGER NOT NULL,
     -- The address the request came from.
     peer          TEXT NOT NULL CHECK (peer <> ''),
     -- CRC-32C of all other columns but seq: each integer as eight bytes, each text as its length and its bytes, least
@@ -22,13 +25,22 @@ CREATE TABLE journal (
 
 CREATE TRIGGER journal_is_never_updated BEFORE UPDATE ON journal
 WHEN NEW.body <> '' OR NEW.seq <> OLD.seq OR NEW.received_at <> OLD.received_at
-  OR NEW.clock_trusted <> OLD.clock_trusted OR NEW.peer <> OLD.peer
+  OR NEW.clock_trusted <> OLD.clock_trusted OR NEW.boot <> OLD.boot OR NEW.since_boot <> OLD.since_boot
+  OR NEW.peer <> OLD.peer
   OR (OLD.body = '' AND NEW.checksum <> OLD.checksum)
 BEGIN SELECT RAISE(ABORT, 'a journal row is never updated'); END;
 
 CREATE TRIGGER journal_keeps_its_newest_row BEFORE DELETE ON journal
 WHEN OLD.seq = (SELECT max(seq) FROM journal)
 BEGIN SELECT RAISE(ABORT, 'the newest journal row must stay, or its seq would be used again'); END;
+
+-- When the machine was switched on, as soon as its clock can be right: that tells when webhooks came that were received
+-- before it was set.
+CREATE TABLE boots (
+    -- The first 48 bits of the kernel's boot id.
+    boot     INTEGER PRIMARY KEY,
+    began_at INTEGER NOT NULL
+) STRICT;
 
 -- The slim, parsed side of a journal row: what it was and what we decided. Written by planning, outlives the journal row.
 -- Retention removes it much later, but never the newest about a link.
