@@ -7,7 +7,7 @@
 //! can only take a whole suffix of them: the WAL is one sequence.
 //!
 //! A failure is answered to whoever waits. When nothing could be written for long the thread ends, and the process with
-//! it; but not for want of room, which only `room` sees to.
+//! it; but not for want of room, which only `room` sees to, nor while the file system is read-only.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -28,6 +28,7 @@ use crate::limits::{
     THREAD_STACK_BYTES, TRUNCATE_PAUSE, TRUNCATE_TRIES_MAX, WAL_PAGES_BEHIND, WAL_PAGES_COPIED,
     WAL_PAGES_MAX, WAL_PAGES_SHORT_MAX, WRITER_FAILING_GAP, WRITER_FAILING_MAX,
 };
+use crate::system::clock::UnixMs;
 
 /// A value that came out of a transaction whose commit has returned.
 #[derive(Debug)]
@@ -53,6 +54,9 @@ pub enum WriteError {
     /// There is no room on the file system.
     #[error("{0}")]
     Full(String),
+    /// The file system, or the file, is there to be read only.
+    #[error("{0}")]
+    NotWritable(String),
     /// The storage said no.
     #[error("{0}")]
     Database(String),
@@ -70,8 +74,14 @@ impl WriteError {
         let text = format!("{error}{}", next_step(error));
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full(text),
+            Some(ErrorCode::ReadOnly) => Self::NotWritable(text),
             _ => Self::Database(text),
         }
+    }
+
+    /// Whether a start afresh has nothing to gain: the file is opened anew all the time as it is.
+    pub fn is_for_others_to_mend(&self) -> bool {
+        matches!(self, Self::Full(_) | Self::NotWritable(_))
     }
 }
 
@@ -86,6 +96,7 @@ impl From<OpenError> for WriteError {
         let text = error.to_string();
         match error {
             OpenError::NotADatabase { source, .. } => Self::storage(&source),
+            OpenError::NotWritable { .. } => Self::NotWritable(text),
             OpenError::Sqlite { source, .. }
                 if source.sqlite_error_code() == Some(ErrorCode::DiskFull) =>
             {
@@ -94,6 +105,18 @@ impl From<OpenError> for WriteError {
             _ => Self::Database(text),
         }
     }
+}
+
+/// The storage fails or has failed, and not for want of room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failing {
+    /// Since when.
+    pub since: UnixMs,
+    /// What it said first; or that it is not writable, which says more.
+    pub why: String,
+    is_writable: bool,
+    /// Whether something could be written since.
+    pub is_over: bool,
 }
 
 /// Why the writer thread gave up.
@@ -138,6 +161,7 @@ struct Shared {
     room: Notify,
     appended: watch::Sender<()>,
     disk: Arc<watch::Sender<Room>>,
+    failing: watch::Sender<Option<Failing>>,
 }
 
 #[derive(Default)]
@@ -388,6 +412,11 @@ impl Writer {
         self.shared.disk.subscribe()
     }
 
+    /// Tells when the storage fails, and when something could be written again; of what came and went, the last.
+    pub fn watch_failing(&self) -> watch::Receiver<Option<Failing>> {
+        self.shared.failing.subscribe()
+    }
+
     /// Takes no more appends; the thread ends when everything that waits is written.
     pub fn close(&self) {
         self.shared.lock().closed = true;
@@ -470,6 +499,8 @@ struct Thread {
     connection: WriteConnection,
     keeper: Keeper,
     pace: Pace,
+    /// The first and the last failure in a row, of those that a start afresh may mend.
+    failing: Option<(Instant, Instant)>,
 }
 
 impl std::fmt::Debug for Thread {
@@ -506,18 +537,18 @@ impl Thread {
                 room: Notify::new(),
                 appended: watch::Sender::new(()),
                 disk,
+                failing: watch::Sender::new(None),
             }),
             checkpointer,
             copy_at: WAL_PAGES_COPIED,
             is_last_copied: false,
             connection: WriteConnection::new(directory, views, connection),
             pace: Pace::default(),
+            failing: None,
         }
     }
 
     fn run(mut self) -> Result<(), WriterFailed> {
-        // The first and the last failure in a row.
-        let mut failing: Option<(Instant, Instant)> = None;
         let mut change_next = false;
         loop {
             let outcome = match self.next(change_next) {
@@ -544,12 +575,7 @@ impl Thread {
                 }
                 Turn::Truncate(reply) => {
                     change_next = false;
-                    let mut outcome = self.connection.truncate();
-                    if let Err(WriteError::Full(_)) = &outcome
-                        && self.keeper.ran_out()
-                    {
-                        outcome = self.connection.truncate();
-                    }
+                    let outcome = self.truncate();
                     // Nobody waits any more when the act was given up.
                     drop(reply.send(outcome.clone()));
                     outcome
@@ -561,26 +587,74 @@ impl Thread {
                 let (keeper, connection) = (&mut self.keeper, &self.connection);
                 keeper.look(connection.wal_pages(), || connection.inside());
             }
-            match outcome {
-                Ok(wrote) => failing = failing.filter(|_| !wrote),
-                // A start afresh makes no room.
-                Err(WriteError::Full(_)) => failing = None,
-                Err(WriteError::Damaged(why)) if self.connection.note_damage(&why) => {
-                    return Err(WriterFailed::Damaged { why });
-                }
-                Err(error) => {
-                    let now = Instant::now();
-                    let recent = failing.filter(|(_, last)| now - *last < WRITER_FAILING_GAP);
-                    let since = recent.map_or(now, |(first, _)| first);
-                    failing = Some((since, now));
-                    if now - since >= WRITER_FAILING_MAX {
-                        return Err(WriterFailed::Persistent {
-                            last: error.to_string(),
-                        });
-                    }
-                }
-            }
+            self.take_in(outcome)?;
         }
+    }
+
+    fn truncate(&mut self) -> Result<bool, WriteError> {
+        match self.connection.truncate() {
+            Err(WriteError::Full(_)) if self.keeper.ran_out() => self.connection.truncate(),
+            outcome => outcome,
+        }
+    }
+
+    /// Tells whether the storage fails, and gives up when it has for long and a start afresh may help.
+    fn take_in(&mut self, outcome: Result<bool, WriteError>) -> Result<(), WriterFailed> {
+        let error = match outcome {
+            Ok(false) => return Ok(()),
+            Ok(true) => {
+                self.failing = None;
+                self.say_failing(None);
+                return Ok(());
+            }
+            Err(WriteError::Damaged(why)) if self.connection.note_damage(&why) => {
+                return Err(WriterFailed::Damaged { why });
+            }
+            Err(error) => error,
+        };
+        if !matches!(error, WriteError::Full(_)) {
+            self.say_failing(Some(&error));
+        }
+        if error.is_for_others_to_mend() {
+            self.failing = None;
+            return Ok(());
+        }
+        let now = Instant::now();
+        let recent = self
+            .failing
+            .filter(|(_, last)| now - *last < WRITER_FAILING_GAP);
+        let since = recent.map_or(now, |(first, _)| first);
+        self.failing = Some((since, now));
+        match now - since >= WRITER_FAILING_MAX {
+            true => Err(WriterFailed::Persistent {
+                last: error.to_string(),
+            }),
+            false => Ok(()),
+        }
+    }
+
+    /// Tells what is news in it.
+    fn say_failing(&self, error: Option<&WriteError>) {
+        self.shared.failing.send_if_modified(|told| {
+            let failing = told.as_mut().filter(|told| !told.is_over);
+            let Some(error) = error else {
+                return failing.map(|failing| failing.is_over = true).is_some();
+            };
+            let is_writable = !matches!(error, WriteError::NotWritable(_));
+            if failing
+                .as_ref()
+                .is_some_and(|failing| is_writable || !failing.is_writable)
+            {
+                return false;
+            }
+            *told = Some(Failing {
+                since: failing.map_or_else(UnixMs::now, |failing| failing.since),
+                why: error.to_string(),
+                is_writable,
+                is_over: false,
+            });
+            true
+        });
     }
 
     /// Does what waits, without waiting for more. Whoever asked is told how it went.

@@ -62,6 +62,8 @@ pub enum Kind {
     ObjectWithoutId,
     /// The disk has too little room: webhooks are answered 503.
     DiskLow,
+    /// Nothing can be written to the card: webhooks are answered 503.
+    StorageFailing,
     /// The journal is larger than it may be, and nothing more of it may leave.
     JournalLarge,
     /// The configuration that was read last is wrong; the one before stays in force.
@@ -105,6 +107,7 @@ impl Kind {
             Self::ListingUnstable => "listing-unstable",
             Self::ObjectWithoutId => "object-without-id",
             Self::DiskLow => "disk-low",
+            Self::StorageFailing => "storage-failing",
             Self::JournalLarge => "journal-large",
             Self::ConfigurationRefused => "configuration-refused",
             Self::CertificateNotRenewed => "certificate-not-renewed",
@@ -137,6 +140,7 @@ impl Kind {
             | Self::AuthorizationMismatch
             | Self::CertificateExpired
             | Self::DiskLow
+            | Self::StorageFailing
             | Self::SourceDrift
             | Self::ProxyUnclear
             | Self::Trouble => 1,
