@@ -492,10 +492,8 @@ struct Thread {
     shared: Arc<Shared>,
     /// Dropped before the connection: whose connection is closed last makes an end of the WAL.
     checkpointer: Option<Checkpointer>,
-    /// Pages in the WAL at which they are copied into the file the next time.
-    copy_at: i32,
-    /// Whether that is right after most of them were.
-    is_last_copied: bool,
+    /// Pages in the WAL when it was last copied into the file, or that was last tried.
+    copied_at: i32,
     connection: WriteConnection,
     keeper: Keeper,
     pace: Pace,
@@ -540,8 +538,7 @@ impl Thread {
                 failing: watch::Sender::new(None),
             }),
             checkpointer,
-            copy_at: WAL_PAGES_COPIED,
-            is_last_copied: false,
+            copied_at: 0,
             connection: WriteConnection::new(directory, views, connection),
             pace: Pace::default(),
             failing: None,
@@ -681,41 +678,33 @@ impl Thread {
         }
     }
 
-    /// Has the WAL copied into the file when it is worth it; says whether that must be done here and now.
+    /// Has the WAL copied into the file when it is worth it; says whether that must be done here and now. What could not be
+    /// copied, since somebody reads an older state, is not tried again before the WAL has grown.
     fn is_checkpoint_due(&mut self) -> bool {
         let pages = self.connection.wal_pages();
-        if self.keeper.is_short() && pages >= WAL_PAGES_SHORT_MAX {
-            return true;
+        if pages < self.copied_at {
+            // It has started over, since all of it was copied.
+            self.copied_at = 0;
         }
-        if pages < self.copy_at {
-            // It starts over when all of it was copied.
-            self.copy_at = self.copy_at.min(pages + WAL_PAGES_COPIED);
-            return false;
-        }
-        let is_busy = self.checkpointer.as_ref().map(Checkpointer::is_busy);
-        if is_busy == Some(true) && pages < WAL_PAGES_BEHIND {
-            return false;
-        }
-        match &self.checkpointer {
-            Some(checkpointer) if !(self.is_last_copied || pages >= WAL_PAGES_BEHIND) => {
+        let more = pages - self.copied_at;
+        let is_due = match &self.checkpointer {
+            _ if self.keeper.is_short() => more >= WAL_PAGES_SHORT_MAX,
+            None => more >= WAL_PAGES_COPIED,
+            Some(checkpointer) if more >= WAL_PAGES_COPIED && !checkpointer.is_busy() => {
                 checkpointer.ask();
-                // While commits go on it never copies all; here and now, right after it, there is little left to copy.
-                self.is_last_copied = pages >= WAL_PAGES_MAX;
-                self.copy_at = pages
-                    + if self.is_last_copied {
-                        0
-                    } else {
-                        WAL_PAGES_COPIED
-                    };
+                self.copied_at = pages;
                 false
             }
-            _ => {
-                // What is not copied now cannot be for a while: somebody reads an older state.
-                self.is_last_copied = false;
-                self.copy_at = pages + WAL_PAGES_COPIED;
-                true
+            // While commits go on it never copies all; here and now, right after it, there is little left to copy.
+            Some(checkpointer) => {
+                (self.copied_at >= WAL_PAGES_MAX && checkpointer.has_just_copied())
+                    || (pages >= WAL_PAGES_BEHIND && more >= WAL_PAGES_COPIED)
             }
+        };
+        if is_due {
+            self.copied_at = pages;
         }
+        is_due
     }
 
     /// Waits for work. Appends first, unless it is a change's turn; the WAL is made larger when nobody waits.
@@ -969,6 +958,76 @@ mod tests {
         let wal = std::fs::metadata(place.path().join("gateway.db-wal")).expect("a WAL");
         let pages = wal.len() / (PAGE_BYTES as u64 + 24);
         assert!(pages < WAL_PAGES_BEHIND as u64 + 100, "{pages} pages");
+    }
+
+    /// A thread that does nothing by itself, on a file of its own with a table for large rows.
+    fn resting_thread() -> (TempDir, Thread) {
+        let place = tempfile::tempdir().expect("a temporary directory");
+        let directory = StateDirectory::lock(place.path()).expect("a state directory");
+        let connection = super::super::open_writer(&directory, VIEWS).expect("a file");
+        connection
+            .execute_batch("CREATE TABLE large (bytes BLOB) STRICT")
+            .expect("a table");
+        let checkpointer = Checkpointer::start(directory.file()).expect("a thread");
+        let thread = Thread::new(directory, connection, VIEWS, Some(checkpointer));
+        (place, thread)
+    }
+
+    /// Commits so many rows of some fifty pages each, and says how often commits waited for the WAL to be copied. The
+    /// copying beside them is always done before the next.
+    fn waited_for_copies(thread: &mut Thread, commits: u32) -> u32 {
+        let mut waited = 0;
+        for _ in 0..commits {
+            let insert = |transaction: &Transaction<'_>| {
+                transaction.execute("INSERT INTO large VALUES (zeroblob(100000))", [])
+            };
+            let (job, _answer) = task(insert, Durability::Relaxed);
+            thread
+                .commit(vec![job], Durability::Relaxed)
+                .expect("a commit");
+            let mut tries = 0;
+            while thread.is_checkpoint_due() {
+                thread.connection.checkpoint().expect("a checkpoint");
+                tries += 1;
+                assert!(tries < 3, "it goes on and on");
+            }
+            waited += tries;
+            while thread
+                .checkpointer
+                .as_ref()
+                .is_some_and(Checkpointer::is_busy)
+            {
+                thread::yield_now();
+            }
+        }
+        waited
+    }
+
+    #[test]
+    fn while_an_older_state_is_read_commits_seldom_wait_for_copies_that_can_copy_nothing() {
+        let (place, mut thread) = resting_thread();
+        assert!(waited_for_copies(&mut thread, 400) <= 400 * 50 / WAL_PAGES_MAX as u32 + 1);
+        let reader = Connection::open(place.path().join(super::super::FILE_NAME)).expect("a file");
+        reader
+            .execute_batch("BEGIN; SELECT count(*) FROM large")
+            .expect("a look");
+        let waited = waited_for_copies(&mut thread, 400);
+        let most = 400 * 50 / WAL_PAGES_COPIED as u32 + 1;
+        assert!(waited <= most, "{waited} times, and not {most}");
+        // Each commit may be the last for long, so some room on the disk is worth more tries.
+        let floor = Floor {
+            bytes: u64::MAX,
+            ballast_bytes: 0,
+        };
+        thread.keeper.keep(floor);
+        thread.keeper.ran_out();
+        assert!(thread.keeper.is_short());
+        let waited = waited_for_copies(&mut thread, 60);
+        assert!((15..=25).contains(&waited), "{waited} times");
+        drop(reader);
+        waited_for_copies(&mut thread, 10);
+        let pages = thread.connection.wal_pages();
+        assert!(pages <= 2 * WAL_PAGES_SHORT_MAX, "{pages} pages");
     }
 
     #[tokio::test]
