@@ -10,6 +10,7 @@ mod reload;
 #[cfg_attr(not(feature = "acme"), path = "gateway/no_renewal.rs")]
 mod renewal;
 mod room;
+mod storage;
 mod upkeep;
 
 use std::io;
@@ -393,7 +394,8 @@ fn warnings(settings: &Settings) -> impl Iterator<Item = &'static str> {
     authorization.into_iter().chain(keys)
 }
 
-/// Says that the gateway is alive, each time after a pass through the writer. Ends only when the writer has.
+/// Says that the gateway is alive, each time after a pass through the writer. A start afresh makes no room and no card
+/// writable, so that is no reason to be killed. Ends only when the writer has.
 async fn watchdog(writer: &Writer, notices: &Notices) -> WriteError {
     let Some(every) = notify::watchdog_interval() else {
         return std::future::pending().await;
@@ -403,7 +405,12 @@ async fn watchdog(writer: &Writer, notices: &Notices) -> WriteError {
     loop {
         tick.tick().await;
         match writer.pulse().await {
-            Ok(()) => {
+            Err(WriteError::Ended) => return WriteError::Ended,
+            Err(error) if !error.is_for_others_to_mend() => notices.say(Notice::Trouble {
+                text: format!("the file cannot be written, so the watchdog is not fed: {error}"),
+                next_step: "replace the card if this goes on; webhooks are answered 503 meanwhile",
+            }),
+            Ok(()) | Err(_) => {
                 if let Err(error) = notify::alive() {
                     notices.say(Notice::Trouble {
                         text: format!("the watchdog cannot be fed: {error}"),
@@ -411,11 +418,6 @@ async fn watchdog(writer: &Writer, notices: &Notices) -> WriteError {
                     });
                 }
             }
-            Err(WriteError::Ended) => return WriteError::Ended,
-            Err(error) => notices.say(Notice::Trouble {
-                text: format!("the file cannot be written, so the watchdog is not fed: {error}"),
-                next_step: "make room on the file system of the state directory, or replace the card; webhooks are answered 503 meanwhile",
-            }),
         }
     }
 }

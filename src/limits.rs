@@ -155,7 +155,7 @@ pub const WAL_PAGES_SHORT_MAX: i32 = 128;
 /// What the file may still have to grow by when the WAL is copied, about.
 pub const WAL_BYTES_MAX: u64 = WAL_PAGES_MAX as u64 * PAGE_BYTES as u64;
 /// How long the writer may fail without one success before the process ends, so that systemd starts it afresh. Failing
-/// for want of room does not count: that has nothing to gain from a start.
+/// for want of room, or of a file system that can be written, does not count: that has nothing to gain from a start.
 pub const WRITER_FAILING_MAX: Duration = Duration::from_secs(60);
 /// Failures further apart than this are not in a row. A watchdog passes through the writer more often.
 pub const WRITER_FAILING_GAP: Duration = Duration::from_secs(30);
@@ -187,6 +187,8 @@ pub const FLOOR_PART: u64 = 20;
 pub const FLOOR_MARGIN_PART: u64 = 8;
 /// The problem of a full disk is over when there was enough room for this long.
 pub const ROOM_SETTLED: Duration = Duration::from_secs(5);
+/// The problem of a failing card is over when something could be written again for this long.
+pub const STORAGE_SETTLED: Duration = Duration::from_secs(5);
 /// Pause between two attempts to open the file again.
 pub const REOPEN_PAUSE: Duration = Duration::from_millis(250);
 /// How long the writer waits for SQLite's locks, which only an admin's own program could hold.

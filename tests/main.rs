@@ -17,6 +17,7 @@ mod hostile;
 mod operating;
 mod order;
 mod queries;
+mod recovery;
 mod reload;
 mod retention;
 mod room;

@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -178,32 +178,36 @@ fn a_full_disk_does_not_end_the_gateway() {
 }
 
 /// A small ext4 as the state directory of a place.
-struct Small {
+pub(crate) struct Small {
     mounted: PathBuf,
 }
 
 impl Small {
-    fn mount(place: &Place, mib: u64) -> Option<Self> {
-        let (image, mounted) = (place.path("image"), place.state());
+    pub(crate) fn mount(place: &Place, mib: u64) -> Option<Self> {
+        let image = place.path("image");
         File::create(&image)
             .and_then(|file| file.set_len(mib * MIB))
             .expect("an image");
-        let run = |program: &str, arguments: &[&str], place: &Path| {
-            Command::new(program)
-                .args(arguments)
-                .arg(&image)
-                .arg(place)
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .status()
-                .is_ok_and(|status| status.success())
-        };
         let made = Command::new("mkfs.ext4")
             .args(["-q", "-F", "-b", "4096"])
             .arg(&image)
             .status()
             .is_ok_and(|status| status.success());
-        (made && run("mount", &["-o", "loop"], &mounted)).then_some(Self { mounted })
+        made.then(|| Self::mount_again(place)).flatten()
+    }
+
+    /// The one that was made for this place.
+    pub(crate) fn mount_again(place: &Place) -> Option<Self> {
+        let mounted = place.state();
+        Command::new("mount")
+            .args(["-o", "loop,errors=remount-ro"])
+            .arg(place.path("image"))
+            .arg(&mounted)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status()
+            .is_ok_and(|status| status.success())
+            .then_some(Self { mounted })
     }
 
     /// Leaves no room for anybody.

@@ -21,6 +21,8 @@ use crate::limits::THREAD_STACK_BYTES;
 pub(super) struct Checkpointer {
     ask: Option<SyncSender<()>>,
     is_busy: Arc<AtomicBool>,
+    /// Whether one has ended that nobody has taken note of.
+    has_copied: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -32,14 +34,16 @@ impl Checkpointer {
     pub(super) fn start(path: PathBuf) -> io::Result<Self> {
         let (ask, asked) = sync_channel(1);
         let is_busy = Arc::new(AtomicBool::new(false));
-        let busy = Arc::clone(&is_busy);
+        let has_copied = Arc::new(AtomicBool::new(false));
+        let (busy, copied) = (Arc::clone(&is_busy), Arc::clone(&has_copied));
         let thread = thread::Builder::new()
             .name("checkpoint".to_owned())
             .stack_size(THREAD_STACK_BYTES)
-            .spawn(move || run(&path, &asked, &busy))?;
+            .spawn(move || run(&path, &asked, &busy, &copied))?;
         Ok(Self {
             ask: Some(ask),
             is_busy,
+            has_copied,
             thread: Some(thread),
         })
     }
@@ -49,11 +53,17 @@ impl Checkpointer {
         self.is_busy.load(Ordering::Acquire)
     }
 
+    /// Whether one has ended since the last that was asked for; true once.
+    pub(super) fn has_just_copied(&self) -> bool {
+        self.has_copied.swap(false, Ordering::AcqRel)
+    }
+
     /// Has one made, unless one is under way.
     pub(super) fn ask(&self) {
         if let Some(ask) = &self.ask
             && !self.is_busy.swap(true, Ordering::AcqRel)
         {
+            self.has_copied.store(false, Ordering::Release);
             // Nobody takes it when the thread is gone; then it stays under way, and the writer makes its own.
             ask.try_send(()).ok();
         }
@@ -70,11 +80,12 @@ impl Drop for Checkpointer {
     }
 }
 
-fn run(path: &Path, asked: &Receiver<()>, is_busy: &AtomicBool) {
+fn run(path: &Path, asked: &Receiver<()>, is_busy: &AtomicBool, has_copied: &AtomicBool) {
     let mut connection = None;
     while asked.recv().is_ok() {
         // One that failed is not used again: it may have been opened while the file system was read-only.
         connection = copied(path, connection).ok();
+        has_copied.store(true, Ordering::Release);
         is_busy.store(false, Ordering::Release);
     }
 }

@@ -119,7 +119,7 @@ impl WriteConnection {
         self.connection = hooked.is_ok().then_some(connection);
     }
 
-    /// Pages in the WAL after the last commit.
+    /// Pages in the WAL after the last commit, copied or not; it starts over with the first commit after all were.
     pub(super) fn wal_pages(&self) -> i32 {
         self.wal_pages.load(Ordering::Relaxed)
     }
@@ -190,7 +190,6 @@ impl WriteConnection {
         let copied = self.connection.as_ref().map_or(Ok(()), |connection| {
             connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
         });
-        self.wal_pages.store(0, Ordering::Relaxed);
         self.drop_after(copied.map_err(WriteError::from))
     }
 
@@ -213,8 +212,10 @@ impl WriteConnection {
                     connection.busy_timeout(WRITER_BUSY_WAIT)?;
                     truncated
                 });
-        self.wal_pages.store(0, Ordering::Relaxed);
-        self.is_wal_small = true;
+        if let Ok(true) = truncated {
+            self.wal_pages.store(0, Ordering::Relaxed);
+            self.is_wal_small = true;
+        }
         self.drop_after(truncated.map_err(WriteError::from))
     }
 

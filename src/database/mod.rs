@@ -33,7 +33,7 @@ use thiserror::Error;
 use crate::limits::{CACHE_KIB, PAGE_BYTES, READER_BUSY_WAIT, WRITER_BUSY_WAIT};
 
 pub use migrations::{LATEST, Views, example};
-pub use writer::{Committed, WriteError, Writer, WriterFailed};
+pub use writer::{Committed, Failing, WriteError, Writer, WriterFailed};
 
 /// The name of the file in the state directory.
 pub const FILE_NAME: &str = "gateway.db";
@@ -46,7 +46,7 @@ pub enum OpenError {
     #[error("the state directory {} does not exist; create it for the gateway's user: install -d -m 0750 -o USER {}", .0.display(), .0.display())]
     NoDirectory(PathBuf),
     /// The state directory cannot be written to.
-    #[error("cannot write to the state directory {}: {source}; it must be on a writable file system and belong to the gateway's user", path.display())]
+    #[error("cannot write to the state directory {}: {source}; {}", path.display(), how_to_write(source))]
     NotWritable {
         /// The directory.
         path: PathBuf,
@@ -113,8 +113,8 @@ impl OpenError {
         match source.sqlite_error_code() {
             _ if damage::is_damage(&source) => Self::NotADatabase { path, source },
             Some(ErrorCode::ReadOnly) => Self::NotWritable {
+                source: why_not_writable(&path, &source),
                 path,
-                source: io::Error::other(source.to_string()),
             },
             _ => Self::Sqlite { path, source },
         }
@@ -144,13 +144,27 @@ impl OpenError {
     }
 }
 
+/// What the system says where SQLite only says that it cannot write: it opens to read what it may not write.
+fn why_not_writable(path: &Path, error: &rusqlite::Error) -> io::Error {
+    let opened = OpenOptions::new().write(true).open(path);
+    opened.map_or_else(|why| why, |_| io::Error::other(error.to_string()))
+}
+
+/// What a person should do where nothing can be written.
+fn how_to_write(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::ReadOnlyFilesystem => {
+            "the file system is read-only, most often because its card has failed: see dmesg, start the machine again, which checks and mounts it anew, and replace the card when it comes back"
+        }
+        _ => "it must be on a writable file system and belong to the gateway's user",
+    }
+}
+
 /// What a person should do about a failure of the storage, if there is anything to say.
 fn next_step(error: &rusqlite::Error) -> &'static str {
     match error.sqlite_error_code() {
         Some(ErrorCode::DiskFull) => "; make room on the file system of the state directory",
-        Some(ErrorCode::ReadOnly) => {
-            "; the file system has become read-only, its card may be failing: see dmesg"
-        }
+        Some(ErrorCode::ReadOnly) => "; the file system may have become read-only: see dmesg",
         Some(ErrorCode::SystemIoFailure) => "; the card may be failing: see dmesg",
         Some(ErrorCode::DatabaseBusy) => "; another program holds the file: close it",
         _ => "",

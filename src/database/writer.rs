@@ -7,7 +7,7 @@
 //! can only take a whole suffix of them: the WAL is one sequence.
 //!
 //! A failure is answered to whoever waits. When nothing could be written for long the thread ends, and the process with
-//! it; but not for want of room, which only `room` sees to.
+//! it; but not for want of room, which only `room` sees to, nor while the file system is read-only.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -28,6 +28,7 @@ use crate::limits::{
     THREAD_STACK_BYTES, TRUNCATE_PAUSE, TRUNCATE_TRIES_MAX, WAL_PAGES_BEHIND, WAL_PAGES_COPIED,
     WAL_PAGES_MAX, WAL_PAGES_SHORT_MAX, WRITER_FAILING_GAP, WRITER_FAILING_MAX,
 };
+use crate::system::clock::UnixMs;
 
 /// A value that came out of a transaction whose commit has returned.
 #[derive(Debug)]
@@ -53,6 +54,9 @@ pub enum WriteError {
     /// There is no room on the file system.
     #[error("{0}")]
     Full(String),
+    /// The file system, or the file, is there to be read only.
+    #[error("{0}")]
+    NotWritable(String),
     /// The storage said no.
     #[error("{0}")]
     Database(String),
@@ -70,8 +74,14 @@ impl WriteError {
         let text = format!("{error}{}", next_step(error));
         match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => Self::Full(text),
+            Some(ErrorCode::ReadOnly) => Self::NotWritable(text),
             _ => Self::Database(text),
         }
+    }
+
+    /// Whether a start afresh has nothing to gain: the file is opened anew all the time as it is.
+    pub fn is_for_others_to_mend(&self) -> bool {
+        matches!(self, Self::Full(_) | Self::NotWritable(_))
     }
 }
 
@@ -86,6 +96,7 @@ impl From<OpenError> for WriteError {
         let text = error.to_string();
         match error {
             OpenError::NotADatabase { source, .. } => Self::storage(&source),
+            OpenError::NotWritable { .. } => Self::NotWritable(text),
             OpenError::Sqlite { source, .. }
                 if source.sqlite_error_code() == Some(ErrorCode::DiskFull) =>
             {
@@ -94,6 +105,18 @@ impl From<OpenError> for WriteError {
             _ => Self::Database(text),
         }
     }
+}
+
+/// The storage fails or has failed, and not for want of room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failing {
+    /// Since when.
+    pub since: UnixMs,
+    /// What it said first; or that it is not writable, which says more.
+    pub why: String,
+    is_writable: bool,
+    /// Whether something could be written since.
+    pub is_over: bool,
 }
 
 /// Why the writer thread gave up.
@@ -138,6 +161,7 @@ struct Shared {
     room: Notify,
     appended: watch::Sender<()>,
     disk: Arc<watch::Sender<Room>>,
+    failing: watch::Sender<Option<Failing>>,
 }
 
 #[derive(Default)]
@@ -388,6 +412,11 @@ impl Writer {
         self.shared.disk.subscribe()
     }
 
+    /// Tells when the storage fails, and when something could be written again; of what came and went, the last.
+    pub fn watch_failing(&self) -> watch::Receiver<Option<Failing>> {
+        self.shared.failing.subscribe()
+    }
+
     /// Takes no more appends; the thread ends when everything that waits is written.
     pub fn close(&self) {
         self.shared.lock().closed = true;
@@ -463,13 +492,13 @@ struct Thread {
     shared: Arc<Shared>,
     /// Dropped before the connection: whose connection is closed last makes an end of the WAL.
     checkpointer: Option<Checkpointer>,
-    /// Pages in the WAL at which they are copied into the file the next time.
-    copy_at: i32,
-    /// Whether that is right after most of them were.
-    is_last_copied: bool,
+    /// Pages in the WAL when it was last copied into the file, or that was last tried.
+    copied_at: i32,
     connection: WriteConnection,
     keeper: Keeper,
     pace: Pace,
+    /// The first and the last failure in a row, of those that a start afresh may mend.
+    failing: Option<(Instant, Instant)>,
 }
 
 impl std::fmt::Debug for Thread {
@@ -506,18 +535,17 @@ impl Thread {
                 room: Notify::new(),
                 appended: watch::Sender::new(()),
                 disk,
+                failing: watch::Sender::new(None),
             }),
             checkpointer,
-            copy_at: WAL_PAGES_COPIED,
-            is_last_copied: false,
+            copied_at: 0,
             connection: WriteConnection::new(directory, views, connection),
             pace: Pace::default(),
+            failing: None,
         }
     }
 
     fn run(mut self) -> Result<(), WriterFailed> {
-        // The first and the last failure in a row.
-        let mut failing: Option<(Instant, Instant)> = None;
         let mut change_next = false;
         loop {
             let outcome = match self.next(change_next) {
@@ -544,12 +572,7 @@ impl Thread {
                 }
                 Turn::Truncate(reply) => {
                     change_next = false;
-                    let mut outcome = self.connection.truncate();
-                    if let Err(WriteError::Full(_)) = &outcome
-                        && self.keeper.ran_out()
-                    {
-                        outcome = self.connection.truncate();
-                    }
+                    let outcome = self.truncate();
                     // Nobody waits any more when the act was given up.
                     drop(reply.send(outcome.clone()));
                     outcome
@@ -561,26 +584,74 @@ impl Thread {
                 let (keeper, connection) = (&mut self.keeper, &self.connection);
                 keeper.look(connection.wal_pages(), || connection.inside());
             }
-            match outcome {
-                Ok(wrote) => failing = failing.filter(|_| !wrote),
-                // A start afresh makes no room.
-                Err(WriteError::Full(_)) => failing = None,
-                Err(WriteError::Damaged(why)) if self.connection.note_damage(&why) => {
-                    return Err(WriterFailed::Damaged { why });
-                }
-                Err(error) => {
-                    let now = Instant::now();
-                    let recent = failing.filter(|(_, last)| now - *last < WRITER_FAILING_GAP);
-                    let since = recent.map_or(now, |(first, _)| first);
-                    failing = Some((since, now));
-                    if now - since >= WRITER_FAILING_MAX {
-                        return Err(WriterFailed::Persistent {
-                            last: error.to_string(),
-                        });
-                    }
-                }
-            }
+            self.take_in(outcome)?;
         }
+    }
+
+    fn truncate(&mut self) -> Result<bool, WriteError> {
+        match self.connection.truncate() {
+            Err(WriteError::Full(_)) if self.keeper.ran_out() => self.connection.truncate(),
+            outcome => outcome,
+        }
+    }
+
+    /// Tells whether the storage fails, and gives up when it has for long and a start afresh may help.
+    fn take_in(&mut self, outcome: Result<bool, WriteError>) -> Result<(), WriterFailed> {
+        let error = match outcome {
+            Ok(false) => return Ok(()),
+            Ok(true) => {
+                self.failing = None;
+                self.say_failing(None);
+                return Ok(());
+            }
+            Err(WriteError::Damaged(why)) if self.connection.note_damage(&why) => {
+                return Err(WriterFailed::Damaged { why });
+            }
+            Err(error) => error,
+        };
+        if !matches!(error, WriteError::Full(_)) {
+            self.say_failing(Some(&error));
+        }
+        if error.is_for_others_to_mend() {
+            self.failing = None;
+            return Ok(());
+        }
+        let now = Instant::now();
+        let recent = self
+            .failing
+            .filter(|(_, last)| now - *last < WRITER_FAILING_GAP);
+        let since = recent.map_or(now, |(first, _)| first);
+        self.failing = Some((since, now));
+        match now - since >= WRITER_FAILING_MAX {
+            true => Err(WriterFailed::Persistent {
+                last: error.to_string(),
+            }),
+            false => Ok(()),
+        }
+    }
+
+    /// Tells what is news in it.
+    fn say_failing(&self, error: Option<&WriteError>) {
+        self.shared.failing.send_if_modified(|told| {
+            let failing = told.as_mut().filter(|told| !told.is_over);
+            let Some(error) = error else {
+                return failing.map(|failing| failing.is_over = true).is_some();
+            };
+            let is_writable = !matches!(error, WriteError::NotWritable(_));
+            if failing
+                .as_ref()
+                .is_some_and(|failing| is_writable || !failing.is_writable)
+            {
+                return false;
+            }
+            *told = Some(Failing {
+                since: failing.map_or_else(UnixMs::now, |failing| failing.since),
+                why: error.to_string(),
+                is_writable,
+                is_over: false,
+            });
+            true
+        });
     }
 
     /// Does what waits, without waiting for more. Whoever asked is told how it went.
@@ -607,41 +678,33 @@ impl Thread {
         }
     }
 
-    /// Has the WAL copied into the file when it is worth it; says whether that must be done here and now.
+    /// Has the WAL copied into the file when it is worth it; says whether that must be done here and now. What could not be
+    /// copied, since somebody reads an older state, is not tried again before the WAL has grown.
     fn is_checkpoint_due(&mut self) -> bool {
         let pages = self.connection.wal_pages();
-        if self.keeper.is_short() && pages >= WAL_PAGES_SHORT_MAX {
-            return true;
+        if pages < self.copied_at {
+            // It has started over, since all of it was copied.
+            self.copied_at = 0;
         }
-        if pages < self.copy_at {
-            // It starts over when all of it was copied.
-            self.copy_at = self.copy_at.min(pages + WAL_PAGES_COPIED);
-            return false;
-        }
-        let is_busy = self.checkpointer.as_ref().map(Checkpointer::is_busy);
-        if is_busy == Some(true) && pages < WAL_PAGES_BEHIND {
-            return false;
-        }
-        match &self.checkpointer {
-            Some(checkpointer) if !(self.is_last_copied || pages >= WAL_PAGES_BEHIND) => {
+        let more = pages - self.copied_at;
+        let is_due = match &self.checkpointer {
+            _ if self.keeper.is_short() => more >= WAL_PAGES_SHORT_MAX,
+            None => more >= WAL_PAGES_COPIED,
+            Some(checkpointer) if more >= WAL_PAGES_COPIED && !checkpointer.is_busy() => {
                 checkpointer.ask();
-                // While commits go on it never copies all; here and now, right after it, there is little left to copy.
-                self.is_last_copied = pages >= WAL_PAGES_MAX;
-                self.copy_at = pages
-                    + if self.is_last_copied {
-                        0
-                    } else {
-                        WAL_PAGES_COPIED
-                    };
+                self.copied_at = pages;
                 false
             }
-            _ => {
-                // What is not copied now cannot be for a while: somebody reads an older state.
-                self.is_last_copied = false;
-                self.copy_at = pages + WAL_PAGES_COPIED;
-                true
+            // While commits go on it never copies all; here and now, right after it, there is little left to copy.
+            Some(checkpointer) => {
+                (self.copied_at >= WAL_PAGES_MAX && checkpointer.has_just_copied())
+                    || (pages >= WAL_PAGES_BEHIND && more >= WAL_PAGES_COPIED)
             }
+        };
+        if is_due {
+            self.copied_at = pages;
         }
+        is_due
     }
 
     /// Waits for work. Appends first, unless it is a change's turn; the WAL is made larger when nobody waits.
@@ -895,6 +958,76 @@ mod tests {
         let wal = std::fs::metadata(place.path().join("gateway.db-wal")).expect("a WAL");
         let pages = wal.len() / (PAGE_BYTES as u64 + 24);
         assert!(pages < WAL_PAGES_BEHIND as u64 + 100, "{pages} pages");
+    }
+
+    /// A thread that does nothing by itself, on a file of its own with a table for large rows.
+    fn resting_thread() -> (TempDir, Thread) {
+        let place = tempfile::tempdir().expect("a temporary directory");
+        let directory = StateDirectory::lock(place.path()).expect("a state directory");
+        let connection = super::super::open_writer(&directory, VIEWS).expect("a file");
+        connection
+            .execute_batch("CREATE TABLE large (bytes BLOB) STRICT")
+            .expect("a table");
+        let checkpointer = Checkpointer::start(directory.file()).expect("a thread");
+        let thread = Thread::new(directory, connection, VIEWS, Some(checkpointer));
+        (place, thread)
+    }
+
+    /// Commits so many rows of some fifty pages each, and says how often commits waited for the WAL to be copied. The
+    /// copying beside them is always done before the next.
+    fn waited_for_copies(thread: &mut Thread, commits: u32) -> u32 {
+        let mut waited = 0;
+        for _ in 0..commits {
+            let insert = |transaction: &Transaction<'_>| {
+                transaction.execute("INSERT INTO large VALUES (zeroblob(100000))", [])
+            };
+            let (job, _answer) = task(insert, Durability::Relaxed);
+            thread
+                .commit(vec![job], Durability::Relaxed)
+                .expect("a commit");
+            let mut tries = 0;
+            while thread.is_checkpoint_due() {
+                thread.connection.checkpoint().expect("a checkpoint");
+                tries += 1;
+                assert!(tries < 3, "it goes on and on");
+            }
+            waited += tries;
+            while thread
+                .checkpointer
+                .as_ref()
+                .is_some_and(Checkpointer::is_busy)
+            {
+                thread::yield_now();
+            }
+        }
+        waited
+    }
+
+    #[test]
+    fn while_an_older_state_is_read_commits_seldom_wait_for_copies_that_can_copy_nothing() {
+        let (place, mut thread) = resting_thread();
+        assert!(waited_for_copies(&mut thread, 400) <= 400 * 50 / WAL_PAGES_MAX as u32 + 1);
+        let reader = Connection::open(place.path().join(super::super::FILE_NAME)).expect("a file");
+        reader
+            .execute_batch("BEGIN; SELECT count(*) FROM large")
+            .expect("a look");
+        let waited = waited_for_copies(&mut thread, 400);
+        let most = 400 * 50 / WAL_PAGES_COPIED as u32 + 1;
+        assert!(waited <= most, "{waited} times, and not {most}");
+        // Each commit may be the last for long, so some room on the disk is worth more tries.
+        let floor = Floor {
+            bytes: u64::MAX,
+            ballast_bytes: 0,
+        };
+        thread.keeper.keep(floor);
+        thread.keeper.ran_out();
+        assert!(thread.keeper.is_short());
+        let waited = waited_for_copies(&mut thread, 60);
+        assert!((15..=25).contains(&waited), "{waited} times");
+        drop(reader);
+        waited_for_copies(&mut thread, 10);
+        let pages = thread.connection.wal_pages();
+        assert!(pages <= 2 * WAL_PAGES_SHORT_MAX, "{pages} pages");
     }
 
     #[tokio::test]

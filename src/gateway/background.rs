@@ -12,6 +12,7 @@ use super::certificate::Certificate;
 use super::reload::Reload;
 use super::renewal::Renewal;
 use super::room::Disk;
+use super::storage::Storage;
 use super::upkeep::Upkeep;
 use super::{GatewayError, Material, after_start, key_files, runtime};
 use crate::bookkeeper;
@@ -110,6 +111,7 @@ impl Duties {
         let budget = Arc::new(Budget::new(self.api.requests_per_second, self.api.burst));
         let (clock, ordered) = (Clock::of_machine(), Arc::new(Notify::new()));
         let (disk, room) = (self.writer.watch_room(), self.writer.watch_room());
+        let failing = self.writer.watch_failing();
         let operator = Operator {
             state_directory: self.state_directory.clone(),
             store: store.clone(),
@@ -145,7 +147,7 @@ impl Duties {
         );
         let renewed = self.renewal.as_ref();
         let renewed = renewed.map(|renewal| Arc::clone(&renewal.renewed));
-        let seen = (self.certificate, Disk::new(disk));
+        let seen = (self.certificate, Disk::new(disk), Storage::new(failing));
         let renewed = renewed.unwrap_or_default();
         let upkeep = Upkeep::new(self.reload, seen, renewed, access, budget, store.clone());
         let (notices, stopped) = (self.notices, self.stopped);

@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use super::certificate::{Certificate, no_problems};
 use super::reload::{self, Reload};
 use super::room::Disk;
+use super::storage::Storage;
 use super::{Material, key_files, rules, warnings};
 use crate::config::{Settings, Tls};
 use crate::database::WriteError;
@@ -32,6 +33,7 @@ pub(super) struct Upkeep {
     refused: Option<String>,
     certificate: Option<Certificate>,
     disk: Disk,
+    storage: Storage,
     /// Told when somebody else has put new files in its place.
     renewed: Arc<Notify>,
     access: Access,
@@ -53,7 +55,7 @@ impl Upkeep {
     /// Sees to these; without a certificate, TLS is somebody else's business.
     pub(super) fn new(
         reload: Reload,
-        (certificate, disk): (Option<Certificate>, Disk),
+        (certificate, disk, storage): (Option<Certificate>, Disk, Storage),
         renewed: Arc<Notify>,
         access: Access,
         budget: Arc<Budget>,
@@ -64,6 +66,7 @@ impl Upkeep {
             refused: None,
             certificate,
             disk,
+            storage,
             renewed,
             access,
             budget,
@@ -85,6 +88,7 @@ impl Upkeep {
                 () = stop.told() => return Ok(()),
                 () = self.reload.asked() => self.reload().await?,
                 () = self.disk.changed() => self.note(UnixMs::now()).await?,
+                () = self.storage.changed() => self.note(UnixMs::now()).await?,
                 () = self.renewed.notified() => certificate_at = Instant::now(),
                 () = sleep_until(certificate_at) => certificate_at = self.look().await?,
                 () = sleep_until(keys_at) => {
@@ -165,6 +169,7 @@ impl Upkeep {
         let mut problems = served.map_or_else(no_problems, |served| served.problems(now));
         problems.push(reload::problem(self.refused.as_deref()));
         problems.push(self.disk.problem());
+        problems.push(self.storage.problem());
         let now_is = Noted {
             certificate_until: served.and_then(Certificate::until),
             problems,
@@ -186,7 +191,7 @@ impl Upkeep {
             .note_certificate(certificate_until, problems, now);
         match noting.await {
             Err(WriteError::Ended) => Err(WriteError::Ended),
-            // A full disk is the writer's business.
+            // A disk that is full or fails is the writer's business.
             Err(_) => Ok(()),
             Ok(()) => {
                 self.written = true;

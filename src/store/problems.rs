@@ -64,6 +64,8 @@ pub enum Kind {
     DiskLow,
     /// The clock shows a time that cannot be right: nothing is fetched over TLS.
     ClockNotSet,
+    /// Nothing can be written to the card: webhooks are answered 503.
+    StorageFailing,
     /// The journal is larger than it may be, and nothing more of it may leave.
     JournalLarge,
     /// The configuration that was read last is wrong; the one before stays in force.
@@ -108,6 +110,7 @@ impl Kind {
             Self::ObjectWithoutId => "object-without-id",
             Self::DiskLow => "disk-low",
             Self::ClockNotSet => "clock-not-set",
+            Self::StorageFailing => "storage-failing",
             Self::JournalLarge => "journal-large",
             Self::ConfigurationRefused => "configuration-refused",
             Self::CertificateNotRenewed => "certificate-not-renewed",
@@ -141,6 +144,7 @@ impl Kind {
             | Self::CertificateExpired
             | Self::ClockNotSet
             | Self::DiskLow
+            | Self::StorageFailing
             | Self::SourceDrift
             | Self::ProxyUnclear
             | Self::Trouble => 1,

@@ -7,6 +7,8 @@
  *                            (but SQLite's shared memory); while DIR/full-but-for-ballast exists, the same, until a file
  *                            named ballast beside it is gone; while DIR/free-mib exists, file systems say that they
  *                            have as many MiB free as it says, of 16 GiB; while DIR/hold-sync exists, syncs do not return; while
+ *                            DIR/read-only exists, nothing below a directory named state can be changed, also through
+ *                            files that are open already, as after an error that ext4 answers so; while
  *                            DIR/clock-not-set exists, the wall clock shows a few minutes after 1970 began; while
  *                            DIR/clock-ahead exists, as many seconds more as it says;
  *                            DIR/fail-clock makes the time of day fail once on the main thread, and is gone then: Rust
@@ -131,6 +133,55 @@ static int no_room(int fd, off_t end) {
     return access(path, F_OK) == 0;
 }
 
+static int is_read_only(const char *path) {
+    if (!strstr(path, "/state/") || !asked("read-only")) return 0;
+    errno = EROFS;
+    return 1;
+}
+
+static int is_file_read_only(int fd) {
+    char path[3500];
+    return directory && path_of(fd, path, sizeof path) && is_read_only(path);
+}
+
+static int opened(const char *name, const char *path, int flags, mode_t mode) {
+    int (*real)(const char *, int, mode_t) = (int (*)(const char *, int, mode_t))dlsym(RTLD_NEXT, name);
+    int is_new = (flags & O_CREAT) && access(path, F_OK) != 0;
+    // What is there already is told first.
+    int is_there = (flags & O_CREAT) && (flags & O_EXCL) && !is_new;
+    if (!is_there && ((flags & O_ACCMODE) != O_RDONLY || is_new) && is_read_only(path)) return -1;
+    return real(path, flags, mode);
+}
+
+#define OPEN(name)                                            \
+    int name(const char *path, int flags, ...) {              \
+        va_list more;                                         \
+        va_start(more, flags);                                \
+        mode_t mode = flags & O_CREAT ? va_arg(more, int) : 0; \
+        va_end(more);                                         \
+        return opened(#name, path, flags, mode);              \
+    }
+OPEN(open)
+OPEN(open64)
+
+int unlink(const char *path) {
+    int (*real)(const char *) = (int (*)(const char *))dlsym(RTLD_NEXT, "unlink");
+    return is_read_only(path) ? -1 : real(path);
+}
+
+int rename(const char *from, const char *to) {
+    int (*real)(const char *, const char *) = (int (*)(const char *, const char *))dlsym(RTLD_NEXT, "rename");
+    return is_read_only(to) ? -1 : real(from, to);
+}
+
+static int cut(const char *name, int fd, off_t length) {
+    int (*real)(int, off_t) = (int (*)(int, off_t))dlsym(RTLD_NEXT, name);
+    return is_file_read_only(fd) ? -1 : real(fd, length);
+}
+
+int ftruncate(int fd, off_t length) { return cut("ftruncate", fd, length); }
+int ftruncate64(int fd, off64_t length) { return cut("ftruncate64", fd, length); }
+
 static int told(int result, struct statvfs *found) {
     if (result != 0 || !asked("free-mib")) return result;
     found->f_frsize = found->f_bsize = 1024;
@@ -153,6 +204,7 @@ int statvfs64(const char *path, struct statvfs64 *found) {
 
 static int set_aside(const char *name, int fd, int mode, off_t offset, off_t length) {
     int (*real)(int, int, off_t, off_t) = (int (*)(int, int, off_t, off_t))dlsym(RTLD_NEXT, name);
+    if (is_file_read_only(fd)) return -1;
     if (asked("full") && grows(fd, offset + length)) {
         errno = ENOSPC;
         return -1;
@@ -184,6 +236,11 @@ static int synced(const char *name, int fd) {
         errno = EIO;
         return -1;
     }
+    if (is_file_read_only(fd)) {
+        note("sync-failed", fd, EROFS);
+        errno = EROFS;
+        return -1;
+    }
     int result = real(fd);
     if (sync_delay_us) pause_us(sync_delay_us);
     if (counts) __atomic_add_fetch(&counts[0], 1, __ATOMIC_RELAXED);
@@ -201,6 +258,11 @@ static ssize_t written(const char *name, int fd, const void *bytes, size_t lengt
         errno = ENOSPC;
         return -1;
     }
+    if (is_file_read_only(fd)) {
+        note("write-failed", fd, EROFS);
+        errno = EROFS;
+        return -1;
+    }
     ssize_t result = real(fd, bytes, length, offset);
     if (counts && result > 0) __atomic_add_fetch(&counts[1], result, __ATOMIC_RELAXED);
     note("written", fd, result);
@@ -213,6 +275,7 @@ ssize_t pwrite64(int fd, const void *bytes, size_t length, off_t offset) { retur
 ssize_t write(int fd, const void *bytes, size_t length) {
     ssize_t (*real)(int, const void *, size_t) = (ssize_t(*)(int, const void *, size_t))dlsym(RTLD_NEXT, "write");
     if (is_socket(fd)) note("sends", fd, length);
+    else if (is_file_read_only(fd)) return -1;
     return real(fd, bytes, length);
 }
 
