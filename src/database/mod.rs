@@ -9,6 +9,7 @@
 //!    committed row in a power cut.
 //! 3. A file is never half migrated: one immediate transaction a migration, the version in the same one.
 
+mod answers;
 pub mod check;
 mod checkpoint;
 mod connection;

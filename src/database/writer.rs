@@ -19,6 +19,7 @@ use rusqlite::{Connection, ErrorCode, Transaction};
 use thiserror::Error;
 use tokio::sync::{Notify, oneshot, watch};
 
+use super::answers::Answers;
 use super::checkpoint::Checkpointer;
 use super::connection::{Durability, Ended, Ran, WriteConnection};
 use super::room::{self, Floor, Keeper, Level, Room};
@@ -170,8 +171,18 @@ struct Queues {
     changes: VecDeque<Box<dyn Job>>,
     truncations: VecDeque<oneshot::Sender<Result<bool, WriteError>>>,
     floor: Option<Floor>,
+    /// With how many appends the thread is to be woken; none while it does something, or is being woken already.
+    wake_with: Option<usize>,
     closed: bool,
     ended: bool,
+}
+
+impl Queues {
+    /// Whether the thread has to be woken for an append, which it then is.
+    fn is_to_be_woken(&mut self) -> bool {
+        let waiting = self.appends.len();
+        self.wake_with.take_if(|count| waiting >= *count).is_some()
+    }
 }
 
 impl std::fmt::Debug for Queues {
@@ -186,7 +197,7 @@ impl std::fmt::Debug for Queues {
 }
 
 /// One piece of work, in two steps: run inside a transaction, then told how the commit went.
-trait Job: Send {
+pub(super) trait Job: Send {
     fn durability(&self) -> Durability;
     fn run(&mut self, transaction: &Transaction<'_>) -> Ran;
     fn finish(self: Box<Self>, committed: &Result<Ended, WriteError>);
@@ -234,7 +245,7 @@ where
 }
 
 impl Writer {
-    /// Starts the thread on an open connection. The receiver is told when the thread has ended, for whatever reason.
+    /// Starts the thread on an open connection; in the runtime that appends. The receiver is told when the thread has ended, for whatever reason.
     ///
     /// # Errors
     /// When the system gives no thread.
@@ -245,7 +256,13 @@ impl Writer {
     ) -> Result<(Self, oneshot::Receiver<Result<(), WriterFailed>>), WriterFailed> {
         let (ended, end) = oneshot::channel();
         let checkpointer = Checkpointer::start(directory.file()).map_err(WriterFailed::Spawn)?;
-        let thread = Thread::new(directory, connection, views, Some(checkpointer));
+        let thread = Thread::new(
+            directory,
+            connection,
+            views,
+            Some(checkpointer),
+            Answers::here(),
+        );
         let shared = Arc::clone(&thread.shared);
         thread::Builder::new()
             .name("writer".to_owned())
@@ -264,7 +281,7 @@ impl Writer {
     /// A writer that does everything at once on the thread of whoever asks, with the same queues and transactions: for
     /// simulations, in which the same seed must always give the same order of events.
     pub fn without_thread(directory: StateDirectory, connection: Connection, views: Views) -> Self {
-        let thread = Thread::new(directory, connection, views, None);
+        let thread = Thread::new(directory, connection, views, None, Answers::directly());
         let shared = Arc::clone(&thread.shared);
         Self {
             shared,
@@ -272,10 +289,13 @@ impl Writer {
         }
     }
 
-    /// Wakes the thread; or does its work, and lets others run then as they would meanwhile.
-    async fn go(&self) {
+    /// Wakes the thread if need be; or does its work, and lets others run then as they would meanwhile.
+    async fn go(&self, is_to_be_woken: bool) {
         let Some(thread) = &self.here else {
-            return self.shared.work.notify_one();
+            if is_to_be_woken {
+                self.shared.work.notify_one();
+            }
+            return;
         };
         thread
             .lock()
@@ -294,7 +314,7 @@ impl Writer {
         T: Send + 'static,
     {
         let (job, answer) = task(work, Durability::Synced);
-        {
+        let is_to_be_woken = {
             let mut queues = self.shared.lock();
             if queues.closed || queues.ended {
                 return Err(WriteError::Ended);
@@ -303,8 +323,9 @@ impl Writer {
                 return Err(WriteError::QueueFull);
             }
             queues.appends.push_back(job);
-        }
-        self.go().await;
+            queues.is_to_be_woken()
+        };
+        self.go(is_to_be_woken).await;
         answer.await.unwrap_or(Err(WriteError::Ended))
     }
 
@@ -354,7 +375,7 @@ impl Writer {
             }
             room.await;
         }
-        self.go().await;
+        self.go(true).await;
         answer
             .await
             .unwrap_or(Err(WriteError::Ended))
@@ -376,7 +397,7 @@ impl Writer {
                 }
                 queues.truncations.push_back(reply);
             }
-            self.go().await;
+            self.go(true).await;
             if answer.await.unwrap_or(Err(WriteError::Ended))? {
                 return Ok(true);
             }
@@ -495,6 +516,7 @@ struct Thread {
     /// Pages in the WAL when it was last copied into the file, or that was last tried.
     copied_at: i32,
     connection: WriteConnection,
+    answers: Answers,
     keeper: Keeper,
     pace: Pace,
     /// The first and the last failure in a row, of those that a start afresh may mend.
@@ -525,6 +547,7 @@ impl Thread {
         connection: Connection,
         views: Views,
         checkpointer: Option<Checkpointer>,
+        answers: Answers,
     ) -> Self {
         let disk: Arc<watch::Sender<Room>> = Arc::default();
         Self {
@@ -540,6 +563,7 @@ impl Thread {
             checkpointer,
             copied_at: 0,
             connection: WriteConnection::new(directory, views, connection),
+            answers,
             pace: Pace::default(),
             failing: None,
         }
@@ -748,12 +772,13 @@ impl Thread {
         }
     }
 
-    /// Waits for work, or until then.
+    /// Waits for work, of which one append is enough, or until then.
     fn waited<'a>(
         &'a self,
-        queues: MutexGuard<'a, Queues>,
+        mut queues: MutexGuard<'a, Queues>,
         until: Option<Instant>,
     ) -> MutexGuard<'a, Queues> {
+        queues.wake_with = Some(1);
         let work = &self.shared.work;
         match until {
             None => work.wait(queues).unwrap_or_else(PoisonError::into_inner),
@@ -774,6 +799,7 @@ impl Thread {
             else {
                 break;
             };
+            queues.wake_with = Some(self.pace.expected);
             queues = self
                 .shared
                 .work
@@ -781,6 +807,7 @@ impl Thread {
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         }
+        queues.wake_with = None;
         let count = queues.appends.len().min(APPENDS_PER_COMMIT_MAX);
         queues.appends.drain(..count).collect()
     }
@@ -816,10 +843,9 @@ impl Thread {
             }
             Ran::Well
         });
-        for job in jobs {
-            job.finish(&outcome);
-        }
-        outcome.map(|ended| ended.wrote)
+        let wrote = outcome.clone().map(|ended| ended.wrote);
+        self.answers.tell(jobs, outcome);
+        wrote
     }
 }
 
@@ -969,7 +995,13 @@ mod tests {
             .execute_batch("CREATE TABLE large (bytes BLOB) STRICT")
             .expect("a table");
         let checkpointer = Checkpointer::start(directory.file()).expect("a thread");
-        let thread = Thread::new(directory, connection, VIEWS, Some(checkpointer));
+        let thread = Thread::new(
+            directory,
+            connection,
+            VIEWS,
+            Some(checkpointer),
+            Answers::directly(),
+        );
         (place, thread)
     }
 
