@@ -7,7 +7,7 @@ use anyhow::ensure;
 use belvo_gateway::standin::StandIn;
 use belvo_gateway::standin::sender::Sender;
 
-use crate::belvo::{self, File};
+use crate::shared::belvo::{self, File};
 use crate::shared::place::Place;
 use crate::shared::program::{BARE, PATH, Site};
 use crate::shared::report::markdown;

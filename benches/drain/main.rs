@@ -6,7 +6,6 @@
 //! cargo bench --locked --bench drain -- --only lone      # lone or listing
 //! ```
 
-mod belvo;
 mod listing;
 mod lone;
 #[path = "../shared/mod.rs"]

@@ -4,15 +4,14 @@
 
 use std::fs;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::Context;
 use belvo_gateway::standin::sender::Sender;
 use belvo_gateway::standin::write_secret;
 
 use crate::shared::load::{self, Load};
 use crate::shared::place::Place;
-use crate::shared::program::{BARE, PATH, Process, Site, certificate, tls_section};
+use crate::shared::program::{BARE, PATH, Site, certificate, tls_section};
 use crate::shared::report::{markdown, median, mib};
 use crate::shared::usage;
 
@@ -119,10 +118,8 @@ fn fill(site: &Site<'_>) -> anyhow::Result<u64> {
 fn starts(site: &Site<'_>, sender: &Sender) -> anyhow::Result<Start> {
     let (mut first_200, mut peak, mut rest) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..STARTS {
-        let begun = Instant::now();
-        let mut process = Process::start(site.command()?)?;
-        process.until_answered(sender).with_context(|| site.log())?;
-        first_200.push(begun.elapsed().as_secs_f64());
+        let (process, after) = site.first_200(sender)?;
+        first_200.push(after.as_secs_f64());
         thread::sleep(REST);
         let (most, now) = process.resident_kib()?;
         peak.push(most as f64);
@@ -139,10 +136,7 @@ fn starts(site: &Site<'_>, sender: &Sender) -> anyhow::Result<Start> {
 pub(crate) fn idle(place: &Place, time: Duration) -> anyhow::Result<String> {
     let site = Site::new(place)?;
     let sender = configure_all(&site)?;
-    let mut process = Process::start(site.command()?)?;
-    process
-        .until_answered(&sender)
-        .with_context(|| site.log())?;
+    let (process, _) = site.first_200(&sender)?;
     thread::sleep(STARTED);
     let before = usage::woken(process.id())?;
     thread::sleep(time);

@@ -26,6 +26,11 @@ const ANSWER_WAIT: Duration = Duration::from_secs(20);
 /// Links that the webhooks are about, in turn: about as many as a box has.
 const LINKS: u64 = 50;
 
+/// Their ids.
+pub(crate) fn links() -> impl Iterator<Item = String> {
+    (0..LINKS).map(|number| format!("{LINK}{number:02}"))
+}
+
 /// How the webhooks come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Load {

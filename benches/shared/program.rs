@@ -119,6 +119,15 @@ impl<'a> Site<'a> {
         Ok(process)
     }
 
+    /// Starts it as it is shipped; says how long after that it answered its first webhook 200.
+    pub(crate) fn first_200(&self, sender: &Sender) -> anyhow::Result<(Process, Duration)> {
+        let command = self.command()?;
+        let begun = Instant::now();
+        let mut process = Process::start(command)?;
+        process.until_answered(sender).with_context(|| self.log())?;
+        Ok((process, begun.elapsed()))
+    }
+
     /// What it has said since its last start.
     pub(crate) fn log(&self) -> String {
         log_in(self.path())

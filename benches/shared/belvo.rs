@@ -28,11 +28,15 @@ pub(crate) fn start() -> anyhow::Result<StandIn> {
 
 /// Puts a link with so many transactions there, and says its id.
 pub(crate) fn put_link(belvo: &StandIn, seed: u64, objects: usize) -> String {
-    let mut house = Household::new(seed, 2);
-    let link = house.link().to_owned();
-    belvo.put_link(&house.link_record());
-    belvo.put(LIST, &link, house.objects(Resource::Transactions, objects));
+    let link = Household::new(seed, 1).link().to_owned();
+    put(belvo, &link, seed, objects);
     link
+}
+
+/// Gives a link so many transactions there.
+pub(crate) fn put(belvo: &StandIn, link: &str, seed: u64, objects: usize) {
+    let objects = Household::new(seed, 2).objects(Resource::Transactions, objects);
+    belvo.put(LIST, link, objects);
 }
 
 /// Takes away what a link has there.
