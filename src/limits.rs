@@ -288,8 +288,8 @@ pub const THROTTLED_WAIT: Duration = Duration::from_secs(30);
 pub const OUTAGE_WAIT: Duration = Duration::from_secs(60);
 /// Between two tries while the API refuses our keys.
 pub const CREDENTIALS_WAIT: Duration = Duration::from_secs(15 * 60);
-/// Between two looks at whether the files of the keys have changed: two calls of the system, and refused keys that were
-/// corrected are used at once.
+/// Between two looks at whether the files of refused keys have changed: two calls of the system, and keys that were
+/// corrected are used at once. Keys that the API takes are not looked at: an idle gateway sleeps.
 pub const KEYS_LOOK_EVERY: Duration = Duration::from_secs(5);
 /// A `Retry-After` is obeyed up to this.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
