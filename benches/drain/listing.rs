@@ -10,7 +10,7 @@ use belvo_gateway::standin::sender::Sender;
 
 use crate::shared::belvo::{self, File};
 use crate::shared::place::Place;
-use crate::shared::program::{BARE, PATH, Process, Site};
+use crate::shared::program::{BARE, PATH, Process, Site, WITHOUT_LIMIT};
 use crate::shared::report::{markdown, median, mib, ms};
 use crate::shared::steady::{self, Answered};
 use crate::shared::usage::Usage;
@@ -19,6 +19,29 @@ use crate::shared::usage::Usage;
 const RATE: u32 = 100;
 /// How long they come alone.
 const QUIET: Duration = Duration::from_secs(10);
+
+/// How fast a listing is asked for.
+pub(crate) struct Pace {
+    name: &'static str,
+    /// Of the configuration.
+    lines: &'static str,
+    /// What this part of the objects has to do with, so that both take about as long.
+    part: usize,
+}
+
+/// As fast as it goes, and as a box is configured.
+pub(crate) const PACES: [Pace; 2] = [
+    Pace {
+        name: "as fast as it goes",
+        lines: WITHOUT_LIMIT,
+        part: 1,
+    },
+    Pace {
+        name: "with the budget that a box has, two pages a second",
+        lines: "",
+        part: 5,
+    },
+];
 
 /// What was found.
 struct Stored {
@@ -35,16 +58,23 @@ struct Round {
 }
 
 /// Measures it in so many rounds with so many objects each; as tables.
-pub(crate) fn measure(place: &Place, rounds: u64, objects: usize) -> anyhow::Result<String> {
+pub(crate) fn measure(
+    place: &Place,
+    pace: &Pace,
+    rounds: u64,
+    objects: usize,
+) -> anyhow::Result<String> {
+    let objects = objects / pace.part;
     let belvo = belvo::start()?;
     let sync = place.sync_time()?;
     let mut measured = Vec::new();
     for number in 0..rounds {
         eprintln!("listing: round {} of {rounds} ...", number + 1);
-        measured.push(round(place, &belvo, number, objects)?);
+        measured.push(round(place, pace, &belvo, (number, objects))?);
     }
     Ok(format!(
-        "{}\n{}\n{}\n",
+        "A listing of {objects} objects, 1000 a page, {}\n\n{}\n{}\n{}\n",
+        pace.name,
         of_objects(&measured, objects),
         of_answers(&measured),
         compared(&measured, sync)
@@ -52,9 +82,17 @@ pub(crate) fn measure(place: &Place, rounds: u64, objects: usize) -> anyhow::Res
 }
 
 /// Each round begins with an empty file.
-fn round(place: &Place, belvo: &StandIn, number: u64, objects: usize) -> anyhow::Result<Round> {
+fn round(
+    place: &Place,
+    pace: &Pace,
+    belvo: &StandIn,
+    (number, objects): (u64, usize),
+) -> anyhow::Result<Round> {
     let site = Site::new(place)?;
-    site.configure(&format!("{BARE}{}", site.api(belvo.base_url())?))?;
+    site.configure(&format!(
+        "{BARE}{}",
+        site.api(belvo.base_url(), pace.lines)?
+    ))?;
     let process = site.serve_counted(Duration::ZERO)?;
     let file = File::open(&site.state())?;
     let alone = listing(belvo, &site, &process, &file, (2 * number, objects))?;

@@ -9,7 +9,7 @@ use belvo_gateway::standin::sender::Sender;
 
 use crate::shared::belvo::{self, File};
 use crate::shared::place::Place;
-use crate::shared::program::{BARE, PATH, Site};
+use crate::shared::program::{BARE, PATH, Site, WITHOUT_LIMIT};
 use crate::shared::report::markdown;
 use crate::shared::usage::Usage;
 
@@ -62,7 +62,10 @@ fn lives(
 ) -> anyhow::Result<Usage> {
     let site = Site::new(place)?;
     if is_fetched {
-        site.configure(&format!("{BARE}{}", site.api(belvo.base_url())?))?;
+        site.configure(&format!(
+            "{BARE}{}",
+            site.api(belvo.base_url(), WITHOUT_LIMIT)?
+        ))?;
     }
     let process = site.serve_counted(Duration::ZERO)?;
     let file = File::open(&site.state())?;

@@ -9,7 +9,7 @@ use rusqlite::{Connection, params};
 
 use crate::shared::belvo::{self, File};
 use crate::shared::load::{self, Load};
-use crate::shared::program::{BARE, Site};
+use crate::shared::program::{BARE, Site, WITHOUT_LIMIT};
 
 /// Webhooks come for so long; there are some thousands then.
 const FILLED_FOR: Duration = Duration::from_millis(500);
@@ -24,7 +24,10 @@ pub(crate) fn begin(site: &Site<'_>) -> anyhow::Result<()> {
     for (seed, link) in load::links().enumerate() {
         belvo::put(&belvo, &link, seed as u64, OBJECTS);
     }
-    site.configure(&format!("{BARE}{}", site.api(belvo.base_url())?))?;
+    site.configure(&format!(
+        "{BARE}{}",
+        site.api(belvo.base_url(), WITHOUT_LIMIT)?
+    ))?;
     let process = site.serve()?;
     let file = File::open(&site.state())?;
     load::send(site.address, Load::Kept(8), Duration::ZERO, FILLED_FOR)?;

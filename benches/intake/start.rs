@@ -101,7 +101,7 @@ fn configure_all(site: &Site<'_>) -> anyhow::Result<Sender> {
     site.configure(&format!(
         "authorization-file = {authorization:?}\n{}{}",
         tls_section(&identity),
-        site.api(NOBODY)?
+        site.api(NOBODY, "")?
     ))?;
     Ok(Sender::tls(site.address, PATH, &ca_file)?.authorization(AUTHORIZATION))
 }

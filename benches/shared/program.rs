@@ -22,6 +22,8 @@ use super::usage::{self, Usage};
 pub(crate) const PATH: &str = "/belvo/webhooks";
 /// Without TLS, without API keys.
 pub(crate) const BARE: &str = "[tls]\nmode = \"off\"\n";
+/// Asks an API without a limit.
+pub(crate) const WITHOUT_LIMIT: &str = "requests-per-second = 1000\nburst = 10000\n";
 /// How long a process may take until it answers.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Between two looks whether it does.
@@ -69,15 +71,14 @@ impl<'a> Site<'a> {
         Ok(fs::write(self.path().join("config.toml"), text)?)
     }
 
-    /// The sections for an API at this address, asked without a limit.
-    pub(crate) fn api(&self, base_url: &str) -> anyhow::Result<String> {
+    /// The section for an API at this address, with these further lines.
+    pub(crate) fn api(&self, base_url: &str, more: &str) -> anyhow::Result<String> {
         let secret = |name: &str| {
             let path = self.path().join(name);
             write_secret(&path, name).map(|()| path)
         };
         Ok(format!(
-            "[api]\nbase-url = {base_url:?}\nsecret-id-file = {:?}\nsecret-password-file = {:?}\n\
-             requests-per-second = 1000\nburst = 10000\n",
+            "[api]\nbase-url = {base_url:?}\nsecret-id-file = {:?}\nsecret-password-file = {:?}\n{more}",
             secret("id")?,
             secret("password")?
         ))
