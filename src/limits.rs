@@ -270,8 +270,9 @@ pub const WHOLE_EVERY: Duration = Duration::from_secs(7 * 24 * 3600);
 pub const LISTING_ROUNDS_MAX: u32 = 3;
 /// Pages of one listing, of 1,000 objects at best.
 pub const LISTING_PAGES_MAX: u32 = 1_000;
-/// Objects written in one transaction, so that an append waits for few of them.
-pub const STORE_OBJECTS_MAX: usize = 200;
+/// Objects written in one transaction: an append waits for two milliseconds of a fast machine. Fewer would write more bytes
+/// to the card for each object.
+pub const STORE_OBJECTS_MAX: usize = 50;
 /// Bytes of objects written in one transaction.
 pub const STORE_BYTES_MAX: usize = 512 * 1024;
 /// Requests to Belvo's API in any [`EDGE_WINDOW`]; above it the edge answers 403 (docs/belvo.md, Errors).

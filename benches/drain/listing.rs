@@ -38,7 +38,7 @@ pub(crate) const PACES: [Pace; 2] = [
     },
     Pace {
         name: "with the budget that a box has, two pages a second",
-        lines: "",
+        lines: "requests-per-second = 2\nburst = 1\n",
         part: 5,
     },
 ];
