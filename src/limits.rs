@@ -272,8 +272,9 @@ pub const WHOLE_EVERY: Duration = Duration::from_secs(7 * 24 * 3600);
 pub const LISTING_ROUNDS_MAX: u32 = 3;
 /// Pages of one listing, of 1,000 objects at best.
 pub const LISTING_PAGES_MAX: u32 = 1_000;
-/// Objects written in one transaction, so that an append waits for few of them.
-pub const STORE_OBJECTS_MAX: usize = 200;
+/// Objects written in one transaction: an append waits for two milliseconds of a fast machine. Fewer would write more bytes
+/// to the card for each object.
+pub const STORE_OBJECTS_MAX: usize = 50;
 /// Bytes of objects written in one transaction.
 pub const STORE_BYTES_MAX: usize = 512 * 1024;
 /// Requests to Belvo's API in any [`EDGE_WINDOW`]; above it the edge answers 403 (docs/belvo.md, Errors).
@@ -290,8 +291,8 @@ pub const THROTTLED_WAIT: Duration = Duration::from_secs(30);
 pub const OUTAGE_WAIT: Duration = Duration::from_secs(60);
 /// Between two tries while the API refuses our keys.
 pub const CREDENTIALS_WAIT: Duration = Duration::from_secs(15 * 60);
-/// Between two looks at whether the files of the keys have changed: two calls of the system, and refused keys that were
-/// corrected are used at once.
+/// Between two looks at whether the files of refused keys have changed: two calls of the system, and keys that were
+/// corrected are used at once. Keys that the API takes are not looked at: an idle gateway sleeps.
 pub const KEYS_LOOK_EVERY: Duration = Duration::from_secs(5);
 /// A `Retry-After` is obeyed up to this.
 pub const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);

@@ -8,15 +8,20 @@
 //! ```
 
 mod authorization;
-mod belvo;
 mod offenders;
+#[path = "../shared/mod.rs"]
+mod shared;
 mod subject;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
 
+use shared::place::Place;
+use shared::report::{mib, ms};
+use shared::steady::{self, Answered};
 use subject::Subject;
 
 /// The arguments after `--`.
@@ -39,11 +44,13 @@ struct Arguments {
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let time = Duration::from_secs(arguments.seconds);
+    let place = Place::new(arguments.program.clone())?;
+    println!("{}\n", place.machine());
     if "flood".contains(&arguments.only) {
-        flood(&arguments, time)?;
+        flood(&place, time)?;
     }
     if "offenders".contains(&arguments.only) {
-        among_offenders(&arguments, time)?;
+        among_offenders(&place, time)?;
     }
     if "authorization".contains(&arguments.only) {
         authorization::measure();
@@ -51,10 +58,12 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Webhooks a second.
+const RATE: u32 = 50;
 /// Connections a second from strangers.
 const FLOOD_RATE: u32 = 2_000;
 
-fn flood(arguments: &Arguments, time: Duration) -> anyhow::Result<()> {
+fn flood(place: &Place, time: Duration) -> anyhow::Result<()> {
     println!("Flood of {FLOOD_RATE} connections a second, {time:?}\n");
     println!(
         "| strangers | webhooks | answered 200 | p50 ms | p99 ms | worst ms | peak MiB | CPU ms/s | log lines | written KiB |"
@@ -62,30 +71,25 @@ fn flood(arguments: &Arguments, time: Duration) -> anyhow::Result<()> {
     println!(
         "| --------: | -------: | -----------: | -----: | -----: | -------: | -------: | -------: | --------: | ----------: |"
     );
-    for (strangers, webhooks) in [
-        (0, belvo::RATE),
-        (1, 0),
-        (200, 0),
-        (1, belvo::RATE),
-        (200, belvo::RATE),
-    ] {
-        let subject = Subject::start(&arguments.program, "127.0.0.1")?;
+    for (strangers, webhooks) in [(0, RATE), (1, 0), (200, 0), (1, RATE), (200, RATE)] {
+        let subject = Subject::start(place)?;
         let before = subject.used()?;
         let flood =
             (strangers > 0).then(|| offenders::flood(subject.address, strangers, FLOOD_RATE, time));
-        let answered = belvo::send(subject.address, webhooks, time)?;
+        let answered = webhooks_for(subject.address, webhooks, time)?;
         let turned_away = flood.map_or(Ok(0), |flood| flood.join().expect("a flood"))?;
         let used = subject.used_in_the_end()? - before;
         // What a webhook writes of its own is in docs/performance.md; here only what refusals write counts.
         let written = if webhooks == 0 {
-            format!("{}", used.written_bytes / 1024)
+            format!("{}", used.device_bytes / 1024)
         } else {
             String::new()
         };
         println!(
-            "| {strangers} | {} | {answered} | {:.1} | {:.1} | {} | {written} |",
+            "| {strangers} | {} | {} | {} | {:.1} | {} | {written} |",
             u64::from(webhooks) * time.as_secs(),
-            subject.peak_kib()? as f64 / 1024.0,
+            cells(&answered),
+            mib(subject.peak_kib()?),
             used.cpu.as_secs_f64() * 1e3 / time.as_secs_f64(),
             subject.lines_about_refusals(),
         );
@@ -98,7 +102,7 @@ fn flood(arguments: &Arguments, time: Duration) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn among_offenders(arguments: &Arguments, time: Duration) -> anyhow::Result<()> {
+fn among_offenders(place: &Place, time: Duration) -> anyhow::Result<()> {
     let time = time.min(Duration::from_secs(20));
     println!(
         "200 slow, 200 silent and 1,000 idle connections from Belvo's own address, {time:?}\n"
@@ -110,16 +114,36 @@ fn among_offenders(arguments: &Arguments, time: Duration) -> anyhow::Result<()> 
         "| --------- | -----------: | -----: | -----: | -------: | -------: | ---------------------------: |"
     );
     for (name, again) in [("open once", false), ("come again within a second", true)] {
-        let subject = Subject::start(&arguments.program, "127.0.0.1")?;
+        let subject = Subject::start(place)?;
         let offenders = offenders::all(subject.address, again, time);
-        let answered = belvo::send(subject.address, belvo::RATE, time)?;
+        let answered = webhooks_for(subject.address, RATE, time)?;
         let longest = offenders.join().expect("offenders")?;
         println!(
-            "| {name} | {answered} | {:.1} | {:.1} |",
-            subject.peak_kib()? as f64 / 1024.0,
+            "| {name} | {} | {} | {:.1} |",
+            cells(&answered),
+            mib(subject.peak_kib()?),
             longest.as_secs_f64()
         );
     }
     println!();
     Ok(())
+}
+
+fn webhooks_for(to: SocketAddr, rate: u32, time: Duration) -> anyhow::Result<Answered> {
+    steady::send(to, rate, steady::of_transactions, move |after| {
+        after >= time
+    })
+}
+
+/// How many were answered, and how long that took.
+fn cells(answered: &Answered) -> String {
+    match answered.count() {
+        0 => " | | |".to_owned(),
+        count => format!(
+            "{count} | {} | {} | {}",
+            ms(answered.within(0.5), 1),
+            ms(answered.within(0.99), 1),
+            ms(answered.within(1.0), 1)
+        ),
+    }
 }

@@ -12,7 +12,7 @@ use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::belvo::PATH;
+use crate::shared::program::PATH;
 
 /// An offender that is left alone for longer is an error.
 const LEFT_ALONE: Duration = Duration::from_secs(30);

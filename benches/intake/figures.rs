@@ -3,10 +3,11 @@
 
 use std::fmt;
 
-use crate::load::Load;
-use crate::measured::{Row, find, mib};
+use crate::measured::{Row, find};
 use crate::scenario::{Scenario, Storage};
 use crate::servers::Role;
+use crate::shared::load::Load;
+use crate::shared::report::mib;
 use crate::start::Started;
 use crate::subject::Kind;
 
@@ -27,8 +28,18 @@ impl Figures {
     }
 
     fn row(&self, storage: Storage, connections: usize, kind: Kind) -> Option<&Row> {
-        let load = Load::Kept(connections);
+        self.under(storage, Load::Kept(connections), kind)
+    }
+
+    fn under(&self, storage: Storage, load: Load, kind: Kind) -> Option<&Row> {
         find(&self.rows, Scenario { storage, load }, kind)
+    }
+
+    /// How many times the rate of what it is compared to.
+    fn ratio(&self, load: Load, role: Role) -> Option<f64> {
+        let ours = self.under(Storage::Plain, load, Kind::Gateway)?;
+        let theirs = self.under(Storage::Plain, load, Kind::Other(role))?;
+        Some(ours.ratio_to(theirs))
     }
 
     fn lines(&self) -> Vec<String> {
@@ -68,6 +79,13 @@ impl Figures {
             lines.push(format!(
                 "rate with 64 connections, 5 ms storage: {ratio:.1} times one commit a request (goal at least 20)"
             ));
+        }
+        for (load, goal) in [(Load::Kept(64), "0.45"), (Load::Tls(8), "0.9")] {
+            if let Some(ratio) = self.ratio(load, Role::NoOp) {
+                lines.push(format!(
+                    "rate with {load}: {ratio:.2} of that of a server that keeps nothing (goal at least {goal})"
+                ));
+            }
         }
         lines
     }

@@ -1,4 +1,4 @@
-//! What was measured: rounds, their medians, and the table. Ratios are taken within a round and then their median, so that
+//! What was measured: rounds, what they come to, and the rows of the table. Ratios are taken within a round and then their median, so that
 //! a disturbed round disturbs both sides. Knows numbers, not how they came about.
 
 use std::time::Duration;
@@ -7,8 +7,9 @@ use anyhow::ensure;
 
 use crate::scenario::Scenario;
 use crate::servers::Role;
+use crate::shared::report::{markdown, median, mib, quantile};
+use crate::shared::usage::Usage;
 use crate::subject::Kind;
-use crate::usage::Usage;
 
 /// One subject in one round.
 #[derive(Debug)]
@@ -30,11 +31,10 @@ impl Round {
     ) -> anyhow::Result<Self> {
         ensure!(!latencies.is_empty(), "nothing was answered in {window:?}");
         latencies.sort_unstable();
-        let at = |part: f64| latencies[((latencies.len() - 1) as f64 * part) as usize];
         Ok(Self {
             rate: latencies.len() as f64 / window.as_secs_f64(),
-            p50: at(0.50),
-            p99: at(0.99),
+            p50: quantile(&latencies, 0.50),
+            p99: quantile(&latencies, 0.99),
             webhooks,
             used,
         })
@@ -143,69 +143,4 @@ pub(crate) fn table(rows: &[Row]) -> String {
     ];
     let cells: Vec<_> = rows.iter().map(|row| row.cells(rows)).collect();
     markdown(&head, &cells)
-}
-
-/// Lines of cells as a table that reads well as text, too: words to the left, numbers to the right.
-pub(crate) fn markdown(head: &[&str], lines: &[Vec<String>]) -> String {
-    let columns: Vec<Column> = (0..head.len())
-        .map(|at| Column::of(head[at], lines.iter().map(|line| line[at].as_str())))
-        .collect();
-    let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
-    let padded = |cells: &mut dyn Iterator<Item = &str>| {
-        let both = columns.iter().zip(cells);
-        line(both.map(|(column, cell)| column.padded(cell)).collect())
-    };
-    let mut text = padded(&mut head.iter().copied());
-    text += &line(columns.iter().map(Column::rule).collect());
-    for cells in lines {
-        text += &padded(&mut cells.iter().map(String::as_str));
-    }
-    text
-}
-
-/// How a column is set.
-struct Column {
-    width: usize,
-    is_number: bool,
-}
-
-impl Column {
-    fn of<'a>(head: &'a str, mut cells: impl Iterator<Item = &'a str> + Clone) -> Self {
-        let widths = cells.clone().chain([head]).map(|cell| cell.chars().count());
-        Self {
-            width: widths.max().unwrap_or(0),
-            is_number: cells.all(|cell| cell.is_empty() || cell.parse::<f64>().is_ok()),
-        }
-    }
-
-    fn padded(&self, cell: &str) -> String {
-        let width = self.width;
-        match self.is_number {
-            true => format!("{cell:>width$}"),
-            false => format!("{cell:<width$}"),
-        }
-    }
-
-    fn rule(&self) -> String {
-        match self.is_number {
-            true => format!("{}:", "-".repeat(self.width - 1)),
-            false => "-".repeat(self.width),
-        }
-    }
-}
-
-/// The middle one; of an even number, the mean of both.
-pub(crate) fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match values.len() {
-        0 => f64::NAN,
-        count if count % 2 == 0 => f64::midpoint(values[middle - 1], values[middle]),
-        _ => values[middle],
-    }
-}
-
-/// KiB as MiB.
-pub(crate) fn mib(kib: u64) -> String {
-    format!("{:.1}", kib as f64 / 1024.0)
 }

@@ -7,12 +7,12 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
-use crate::load::{self, Load};
 use crate::measured::{Round, Row};
-use crate::place::Place;
 use crate::servers::{RAW_BYTES, Role};
+use crate::shared::load::{self, Load};
+use crate::shared::place::Place;
+use crate::shared::usage::Usage;
 use crate::subject::{self, Kind, Subject};
-use crate::usage::Usage;
 
 /// Not measured, before each round: connections open, caches and pace settle.
 const WARM_UP: Duration = Duration::from_millis(150);
@@ -61,9 +61,14 @@ pub(crate) struct Scenario {
 }
 
 impl Scenario {
-    pub(crate) fn all(storage: Storage) -> [Self; 4] {
-        [Load::Kept(1), Load::Kept(8), Load::Kept(64), Load::New(8)]
-            .map(|load| Self { storage, load })
+    /// TLS costs nothing that storage has a part in, so it is measured once.
+    pub(crate) fn all(storage: Storage) -> Vec<Self> {
+        let mut loads = vec![Load::Kept(1), Load::Kept(8), Load::Kept(64), Load::New(8)];
+        if storage == Storage::Plain {
+            loads.extend([Load::Tls(8), Load::Resumed(8)]);
+        }
+        let with = |load| Self { storage, load };
+        loads.into_iter().map(with).collect()
     }
 
     /// What `--only` looks at.
@@ -72,6 +77,8 @@ impl Scenario {
         match self.load {
             Load::Kept(count) => format!("{storage}/{count}"),
             Load::New(_) => format!("{storage}/new"),
+            Load::Tls(_) => format!("{storage}/tls"),
+            Load::Resumed(_) => format!("{storage}/resumed"),
         }
     }
 
@@ -87,8 +94,11 @@ impl Scenario {
             kinds.push(Kind::Other(Role::NoOp));
         }
         let delay = self.storage.sync_delay();
-        let subjects = kinds.iter().map(|kind| Subject::start(place, *kind, delay));
-        let subjects: Vec<Subject> = subjects.collect::<Result<_, _>>()?;
+        let is_tls = self.load.is_tls();
+        let subjects = kinds
+            .iter()
+            .map(|kind| Subject::start(place, *kind, is_tls, delay));
+        let subjects: Vec<Subject<'_>> = subjects.collect::<Result<_, _>>()?;
         let mut rows: Vec<Row> = kinds.iter().map(|kind| Row::new(self, *kind)).collect();
         let mut raw = Row::new(self, Kind::Other(Role::RawSync));
         for _ in 0..rounds {
@@ -108,7 +118,7 @@ impl Scenario {
 }
 
 /// What is used is counted from before the first webhook until nothing more is written, and shared by all webhooks.
-fn round(subject: &Subject, load: Load, window: Duration) -> anyhow::Result<Round> {
+fn round(subject: &Subject<'_>, load: Load, window: Duration) -> anyhow::Result<Round> {
     let before = subject.settled()?;
     let answered = load::send(subject.address, load, WARM_UP, window)?;
     let used = subject.settled()? - before;

@@ -7,10 +7,11 @@ use std::fs::OpenOptions;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use belvo_gateway::intake::tls::{Files, server};
 use clap::ValueEnum;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::{Bytes, Incoming};
@@ -21,6 +22,7 @@ use hyper_util::rt::TokioIo;
 use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::net::TcpListener;
 use tokio::task::spawn_blocking;
+use tokio_rustls::TlsAcceptor;
 
 /// What a process of the bench is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -36,27 +38,40 @@ pub(crate) enum Role {
 /// What one append of `RawSync` writes: as much as a page of the database.
 pub(crate) const RAW_BYTES: usize = 4096;
 
+/// Where it listens, and how.
+pub(crate) struct Listening {
+    pub(crate) address: SocketAddr,
+    pub(crate) tls: Option<TlsAcceptor>,
+}
+
+/// TLS with this certificate and key, set up as the program does it.
+pub(crate) fn tls((certificate, key): (PathBuf, PathBuf)) -> anyhow::Result<TlsAcceptor> {
+    let pair = Files { certificate, key }.read()?;
+    let (config, _) = server(Some(pair))?;
+    Ok(TlsAcceptor::from(config))
+}
+
 /// Is that, until it is killed or, for the disk alone, for `window`.
 pub(crate) fn run(
     role: Role,
-    listen: SocketAddr,
+    listening: Listening,
     directory: &Path,
     window: Duration,
 ) -> anyhow::Result<()> {
     match role {
         Role::OneCommit => {
             let database = Arc::new(Mutex::new(open(directory)?));
-            serve(listen, move |request| {
+            serve(listening, move |request| {
                 one_commit(Arc::clone(&database), request)
             })
         }
-        Role::NoOp => serve(listen, no_op),
+        Role::NoOp => serve(listening, no_op),
         Role::RawSync => raw_sync(directory, window),
     }
 }
 
 /// Answers with what `answer` makes of each request: the status, or an error that is answered 500.
-fn serve<A, F>(listen: SocketAddr, answer: A) -> anyhow::Result<()>
+fn serve<A, F>(listening: Listening, answer: A) -> anyhow::Result<()>
 where
     A: Fn(Request<Incoming>) -> F + Clone + Send + 'static,
     F: Future<Output = anyhow::Result<()>> + Send + 'static,
@@ -65,7 +80,7 @@ where
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let listener = TcpListener::bind(listen).await?;
+        let listener = TcpListener::bind(listening.address).await?;
         loop {
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
@@ -81,7 +96,18 @@ where
                     Ok::<_, Infallible>(response)
                 }
             });
-            tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            let http = http1::Builder::new();
+            // A connection that ends early is the sender's business, who says so.
+            match listening.tls.clone() {
+                None => drop(tokio::spawn(
+                    http.serve_connection(TokioIo::new(stream), service),
+                )),
+                Some(tls) => drop(tokio::spawn(async move {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        drop(http.serve_connection(TokioIo::new(stream), service).await);
+                    }
+                })),
+            }
         }
     })
 }

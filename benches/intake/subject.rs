@@ -1,27 +1,22 @@
-//! A process that is measured: started in a directory of its own with the library from `faults.c`, ready when it has
-//! answered, killed when it is dropped. Knows the program's command line and configuration, nothing of its inside.
+//! A running server that is measured, the program or what it is compared to.
 
 use std::fmt;
-use std::fs::{self, File};
-use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
+use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::Context;
 use belvo_gateway::standin::sender::Sender;
 use clap::ValueEnum;
+use std::net::SocketAddr;
 use tempfile::TempDir;
 
-use crate::load::PATH;
-use crate::place::Place;
 use crate::servers::Role;
-use crate::usage::{self, Usage};
-
-/// How long a subject may take until it answers.
-const PATIENCE: Duration = Duration::from_secs(20);
-/// Between two looks whether it does.
-pub(crate) const LOOK_EVERY: Duration = Duration::from_micros(200);
+use crate::shared::place::Place;
+use crate::shared::program::{
+    BARE, PATH, Process, Site, certificate, free_address, log_in, quiet, tls_section,
+};
+use crate::shared::usage::Usage;
 
 /// Who is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,117 +39,104 @@ impl fmt::Display for Kind {
 }
 
 /// A running subject.
-pub(crate) struct Subject {
-    child: Child,
-    counts: PathBuf,
-    directory: TempDir,
+pub(crate) struct Subject<'a> {
+    process: Process,
+    home: Home<'a>,
     /// Where it listens.
     pub(crate) address: SocketAddr,
 }
 
-impl Subject {
+enum Home<'a> {
+    Gateway(Site<'a>),
+    Other(TempDir),
+}
+
+impl<'a> Subject<'a> {
     /// Starts a server and waits until it has answered once.
-    pub(crate) fn start(place: &Place, kind: Kind, sync_delay: Duration) -> anyhow::Result<Self> {
-        let directory = place.corner()?;
-        let address = free_address()?;
-        let mut command = match kind {
-            Kind::Gateway => gateway(place, &directory, address)?,
-            Kind::Other(role) => other(role, &directory, address)?,
+    pub(crate) fn start(
+        place: &'a Place,
+        kind: Kind,
+        is_tls: bool,
+        sync_delay: Duration,
+    ) -> anyhow::Result<Self> {
+        let (home, address, command, ca_file) = match kind {
+            Kind::Gateway => gateway(place, is_tls)?,
+            Kind::Other(role) => other(place, role, is_tls)?,
         };
-        let counts = directory.path().join("counts");
-        let child = command
-            .env("LD_PRELOAD", &place.faults)
-            .env("FAULTS_COUNT", &counts)
-            .env("FAULTS_SYNC_DELAY_US", sync_delay.as_micros().to_string())
-            .spawn()
-            .with_context(|| format!("{kind} does not start"))?;
+        let sender = match ca_file {
+            Some(ca_file) => Sender::tls(address, PATH, &ca_file)?,
+            None => Sender::plain(address, PATH),
+        };
+        let process = Process::start_counted(command, place, home.path(), sync_delay)?;
         let mut subject = Self {
-            child,
-            counts,
-            directory,
+            process,
+            home,
             address,
         };
-        until_answered(&mut subject.child, &Sender::plain(address, PATH))
+        subject
+            .process
+            .until_answered(&sender)
             .with_context(|| format!("{kind}: {}", subject.log()))?;
         Ok(subject)
     }
 
     /// What it has used once it writes nothing more.
     pub(crate) fn settled(&self) -> anyhow::Result<Usage> {
-        Usage::settled(self.child.id(), &self.counts)
+        self.process.settled()
     }
 
     /// The most memory it has had so far, in KiB.
     pub(crate) fn peak_kib(&self) -> anyhow::Result<u64> {
-        usage::resident_kib(self.child.id()).map(|(peak, _)| peak)
+        self.process.resident_kib().map(|(peak, _)| peak)
     }
 
     /// What it has said.
     pub(crate) fn log(&self) -> String {
-        fs::read_to_string(self.directory.path().join("log")).unwrap_or_default()
+        log_in(self.home.path())
     }
 }
 
-impl Drop for Subject {
-    fn drop(&mut self) {
-        end(&mut self.child);
-    }
-}
-
-/// Kills a process and waits until it is gone.
-pub(crate) fn end(child: &mut Child) {
-    // It may have ended by itself, which the next to ask it will have said.
-    if child.kill().is_ok() {
-        drop(child.wait());
-    }
-}
-
-/// Sends empty webhooks until one is answered 200; says how long after the call that was.
-pub(crate) fn until_answered(child: &mut Child, sender: &Sender) -> anyhow::Result<Duration> {
-    let begun = Instant::now();
-    loop {
-        if let Some(status) = child.try_wait()? {
-            bail!("it ended with {status} before it answered");
+impl Home<'_> {
+    fn path(&self) -> &std::path::Path {
+        match self {
+            Self::Gateway(site) => site.path(),
+            Self::Other(directory) => directory.path(),
         }
-        match sender.send(b"") {
-            Ok(reply) if reply.status == 200 => return Ok(begun.elapsed()),
-            Ok(reply) => bail!("it answered {}", reply.status),
-            Err(error) => ensure!(begun.elapsed() < PATIENCE, "{error}"),
-        }
-        std::thread::sleep(LOOK_EVERY);
     }
 }
 
-/// One that nobody uses now. The subjects are told it, so that all are started alike.
-pub(crate) fn free_address() -> anyhow::Result<SocketAddr> {
-    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
+type Made<'a> = (Home<'a>, SocketAddr, Command, Option<PathBuf>);
+
+fn gateway(place: &Place, is_tls: bool) -> anyhow::Result<Made<'_>> {
+    let site = Site::new(place)?;
+    let mut ca_file = None;
+    if is_tls {
+        let (identity, authority) = certificate(site.path())?;
+        site.configure(&tls_section(&identity))?;
+        ca_file = Some(authority);
+    } else {
+        site.configure(BARE)?;
+    }
+    let (address, command) = (site.address, site.command()?);
+    Ok((Home::Gateway(site), address, command, ca_file))
 }
 
-fn gateway(place: &Place, directory: &TempDir, address: SocketAddr) -> anyhow::Result<Command> {
-    let (state, config) = (
-        directory.path().join("state"),
-        directory.path().join("config.toml"),
-    );
-    fs::create_dir(&state)?;
-    let text = format!(
-        "environment = \"sandbox\"\nstate-directory = {state:?}\n\
-         [listen]\naddress = [\"{address}\"]\npath = \"{PATH}\"\nallow = [\"127.0.0.0/8\"]\n[tls]\nmode = \"off\"\n"
-    );
-    fs::write(&config, text)?;
-    let mut command = Command::new(&place.program);
-    command.arg("serve").arg("--config").arg(config);
-    quiet(&mut command, directory)?;
-    Ok(command)
-}
-
-fn other(role: Role, directory: &TempDir, address: SocketAddr) -> anyhow::Result<Command> {
+fn other(place: &Place, role: Role, is_tls: bool) -> anyhow::Result<Made<'_>> {
+    let (directory, address) = (place.corner()?, free_address()?);
     let mut command = role_command(role)?;
     command
         .arg("--directory")
         .arg(directory.path())
         .args(["--listen", &address.to_string()]);
-    quiet(&mut command, directory)?;
-    Ok(command)
+    let mut ca_file = None;
+    if is_tls {
+        let (identity, authority) = certificate(directory.path())?;
+        command.arg("--certificate").arg(identity.certificate);
+        command.arg("--key").arg(identity.key);
+        ca_file = Some(authority);
+    }
+    quiet(&mut command, directory.path())?;
+    Ok((Home::Other(directory), address, command, ca_file))
 }
 
 /// This program, as one of its roles.
@@ -163,22 +145,4 @@ pub(crate) fn role_command(role: Role) -> anyhow::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(["--role", name.get_name()]);
     Ok(command)
-}
-
-/// What a subject says goes to a file, and nothing that a service manager may have set for the bench goes to it.
-pub(crate) fn quiet(command: &mut Command, directory: &TempDir) -> anyhow::Result<()> {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(File::create(directory.path().join("log"))?);
-    for name in [
-        "CREDENTIALS_DIRECTORY",
-        "STATE_DIRECTORY",
-        "NOTIFY_SOCKET",
-        "WATCHDOG_USEC",
-        "JOURNAL_STREAM",
-    ] {
-        command.env_remove(name);
-    }
-    Ok(())
 }

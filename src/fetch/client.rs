@@ -19,8 +19,9 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use thiserror::Error as ThisError;
+use tokio::sync::watch;
 
-use super::error::code_and_request_id;
+use super::error::{Class, code_and_request_id};
 use super::{Api, Cause, Error, Request as Asked};
 use crate::limits::{
     ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, CONNECT_WAIT, CONNECTION_IDLE, FETCHES_AT_ONCE,
@@ -129,6 +130,8 @@ pub struct Client {
     pool: Pool<HttpsConnector<HttpConnector>, Empty<Bytes>>,
     base: String,
     headers: HeaderMap,
+    /// Whether the API refused its keys when it was asked last.
+    refused: watch::Sender<bool>,
 }
 
 impl Client {
@@ -149,7 +152,19 @@ impl Client {
             pool,
             base,
             headers: headers(keys)?,
+            refused: watch::Sender::new(false),
         })
+    }
+
+    /// Waits until the API refuses the keys.
+    pub(super) async fn refused(&self) {
+        // Its sender is here.
+        drop(self.refused.subscribe().wait_for(|refused| *refused).await);
+    }
+
+    fn note(&self, is_refused: bool) {
+        let is_news = |noted: &mut bool| std::mem::replace(noted, is_refused) != is_refused;
+        self.refused.send_if_modified(is_news);
     }
 
     async fn whole(&self, asked: &Asked) -> Result<Vec<u8>, Error> {
@@ -204,9 +219,16 @@ impl Api for Client {
 
     async fn get(&self, request: &Asked) -> Result<Vec<u8>, Error> {
         let late = || Error::new(&request.path, request.page, Cause::Timeout);
-        tokio::time::timeout(REQUEST_WAIT, self.whole(request))
+        let answer = tokio::time::timeout(REQUEST_WAIT, self.whole(request))
             .await
-            .unwrap_or_else(|_| Err(late()))
+            .unwrap_or_else(|_| Err(late()));
+        match &answer {
+            Ok(_) => self.note(false),
+            Err(error) if error.class() == Class::Credentials => self.note(true),
+            // It does not say whether the keys are right.
+            Err(_) => {}
+        }
+        answer
     }
 }
 

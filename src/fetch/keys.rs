@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::watch;
+use tokio::time::sleep;
 use tracing::{info, warn};
 
 use super::client::{Client, Keys, Roots, SetupError, Target, are_same_roots};
+use crate::limits::KEYS_LOOK_EVERY;
 use crate::system::errors::sentence;
 use crate::system::files::{Mark, mark};
 use crate::system::secret::{self, Secret};
@@ -72,6 +74,16 @@ impl Access {
     /// The client of the moment, and every later one.
     pub fn clients(&self) -> watch::Receiver<Option<Arc<Client>>> {
         self.clients.subscribe()
+    }
+
+    /// Waits until it is time to look: a while after the keys were refused, and after each look for as long as they are.
+    pub async fn look_is_due(&self) {
+        let client = self.clients.borrow().clone();
+        match client {
+            Some(client) => client.refused().await,
+            None => std::future::pending().await,
+        }
+        sleep(KEYS_LOOK_EVERY).await;
     }
 
     /// Makes a new client when a file was changed, both can be used, and the keys are others.

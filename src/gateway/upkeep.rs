@@ -17,7 +17,7 @@ use crate::config::{Settings, Tls};
 use crate::database::WriteError;
 use crate::drain::budget::Budget;
 use crate::fetch::Access;
-use crate::limits::{CERTIFICATE_LOOK_EVERY, KEYS_LOOK_EVERY};
+use crate::limits::CERTIFICATE_LOOK_EVERY;
 use crate::store::Store;
 use crate::store::problems::Change;
 use crate::system::clock::UnixMs;
@@ -82,7 +82,6 @@ impl Upkeep {
     /// When the writer has ended before the stop.
     pub(super) async fn run(mut self, mut stop: Stop) -> Result<(), WriteError> {
         let mut certificate_at = Instant::now();
-        let mut keys_at = certificate_at + KEYS_LOOK_EVERY;
         loop {
             tokio::select! {
                 () = stop.told() => return Ok(()),
@@ -91,10 +90,7 @@ impl Upkeep {
                 () = self.storage.changed() => self.note(UnixMs::now()).await?,
                 () = self.renewed.notified() => certificate_at = Instant::now(),
                 () = sleep_until(certificate_at) => certificate_at = self.look().await?,
-                () = sleep_until(keys_at) => {
-                    self.access.look();
-                    keys_at = Instant::now() + KEYS_LOOK_EVERY;
-                }
+                () = self.access.look_is_due() => self.access.look(),
             }
         }
     }

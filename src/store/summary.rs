@@ -29,6 +29,14 @@ pub struct Summary {
     pub open_problems: i64,
 }
 
+/// All by their key, less those that were deleted: the rows themselves are not read.
+const LIVE_OBJECTS: &str = "
+    SELECT resource, live FROM (
+        SELECT resource, count(*) - (SELECT count(*) FROM objects AS gone
+                                      WHERE gone.resource = objects.resource AND gone.deleted_at IS NOT NULL) AS live
+          FROM objects GROUP BY resource)
+     WHERE live > 0";
+
 /// Looks.
 ///
 /// # Errors
@@ -57,9 +65,7 @@ pub fn look(connection: &Reader) -> rusqlite::Result<Summary> {
         )?,
         unknown: number("SELECT count(*) FROM events WHERE action = 'unknown'")?,
         work: by_name("SELECT state, count(*) FROM freshness GROUP BY state")?,
-        objects: by_name(
-            "SELECT resource, count(*) FROM objects WHERE deleted_at IS NULL GROUP BY resource",
-        )?,
+        objects: by_name(LIVE_OBJECTS)?,
         refused: super::counters(connection, "refused.")?
             .into_iter()
             .collect(),
@@ -67,4 +73,45 @@ pub fn look(connection: &Reader) -> rusqlite::Result<Summary> {
             .map(|until| until.to_string()),
         open_problems: number("SELECT count(*) FROM problems WHERE closed_at IS NULL")?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::database::{StateDirectory, open_reader, open_writer};
+    use crate::store::VIEWS;
+
+    #[test]
+    fn live_objects_are_counted_and_no_object_is_read_for_it() {
+        let place = tempfile::tempdir().expect("a directory");
+        let locked = StateDirectory::lock(place.path()).expect("the lock");
+        let file = open_writer(&locked, VIEWS).expect("a file");
+        file.execute_batch(
+            "INSERT INTO objects (resource, id, link_id, body, first_seen_at, last_changed_at, seq, deleted_at, deleted_by)
+             VALUES ('bills', '1', 'l', '{}', 1, 1, 1, NULL, NULL), ('bills', '2', 'l', '{}', 1, 1, 1, 2, 2),
+                    ('accounts', '1', 'l', '{}', 1, 1, 1, NULL, NULL), ('owners', '1', 'l', NULL, 1, 1, 1, 2, 2)",
+        )
+        .expect("rows");
+        let reader = open_reader(place.path()).expect("a reader");
+        let objects = look(&reader).expect("a summary").objects;
+        let expected = [("accounts", 1), ("bills", 1)];
+        assert_eq!(
+            objects,
+            expected
+                .map(|(name, count)| (name.to_owned(), count))
+                .into()
+        );
+        let plan: Vec<String> = reader
+            .prepare(&format!("EXPLAIN QUERY PLAN {LIVE_OBJECTS}"))
+            .and_then(|mut plan| plan.query_map([], |row| row.get(3))?.collect())
+            .expect("a plan");
+        let reads = |step: &&String| step.contains(" objects") || step.contains(" gone");
+        assert!(
+            plan.iter()
+                .filter(reads)
+                .all(|step| step.contains("USING COVERING INDEX")
+                    || step.contains("INDEX objects_deleted")),
+            "{plan:#?}"
+        );
+    }
 }

@@ -71,6 +71,7 @@ CREATE TABLE events (
 -- webhook would write one.
 CREATE INDEX events_by_link ON events (link_id, seq) WHERE link_id IS NOT NULL AND action <> 'fetch';
 CREATE INDEX events_alone ON events (seq) WHERE received_at IS NOT NULL;
+CREATE INDEX events_unknown ON events (seq) WHERE action = 'unknown';
 
 -- One row is one thing to keep fetched. Pending is derived (wanted > fetched) and so cannot disagree with itself; being
 -- worked on is not stored at all, so a crash needs no repair. The work of a link that needs its user, or is gone, waits
@@ -140,6 +141,8 @@ CREATE TABLE objects (
 ) STRICT;
 
 CREATE INDEX objects_by_link ON objects (link_id, resource);
+-- So that the live ones are counted without reading them: all that there are by their key, less these.
+CREATE INDEX objects_deleted ON objects (resource) WHERE deleted_at IS NOT NULL;
 
 -- The state of a link, with the record Belvo returns.
 CREATE TABLE links (

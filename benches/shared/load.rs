@@ -4,20 +4,32 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use belvo_gateway::system::tls::provider;
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsConnector;
 
-/// The hook's path.
-pub(crate) const PATH: &str = "/belvo/webhooks";
+use super::program::PATH;
+
 /// Nobody is slower than that unless something hangs.
 const ANSWER_WAIT: Duration = Duration::from_secs(20);
 /// Links that the webhooks are about, in turn: about as many as a box has.
 const LINKS: u64 = 50;
+
+/// Their ids.
+pub(crate) fn links() -> impl Iterator<Item = String> {
+    (0..LINKS).map(|number| format!("{LINK}{number:02}"))
+}
 
 /// How the webhooks come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +38,17 @@ pub(crate) enum Load {
     Kept(usize),
     /// So many at once, each over a connection of its own.
     New(usize),
+    /// The same with TLS and a whole handshake each time.
+    Tls(usize),
+    /// The same with TLS, and sessions that are resumed.
+    Resumed(usize),
+}
+
+impl Load {
+    /// Whether there is TLS.
+    pub(crate) fn is_tls(self) -> bool {
+        matches!(self, Self::Tls(_) | Self::Resumed(_))
+    }
 }
 
 impl fmt::Display for Load {
@@ -34,6 +57,8 @@ impl fmt::Display for Load {
             Self::Kept(1) => f.write_str("1 connection"),
             Self::Kept(count) => write!(f, "{count} connections"),
             Self::New(count) => write!(f, "new, {count} at once"),
+            Self::Tls(count) => write!(f, "new, TLS, {count} at once"),
+            Self::Resumed(count) => write!(f, "resumed TLS, {count} at once"),
         }
     }
 }
@@ -60,14 +85,15 @@ pub(crate) fn send(
         from,
         to: from + window,
     };
-    let (Load::Kept(count) | Load::New(count)) = load;
+    let (Load::Kept(count) | Load::New(count) | Load::Tls(count) | Load::Resumed(count)) = load;
+    let tls = load.is_tls().then(|| connector(load)).transpose()?;
     runtime.block_on(async {
         let mut senders = JoinSet::new();
         for _ in 0..count {
             let webhook = Webhook::new(to, load);
             match load {
                 Load::Kept(_) => senders.spawn(over_one(to, webhook, measured)),
-                Load::New(_) => senders.spawn(over_new(to, webhook, measured)),
+                _ => senders.spawn(over_new(to, tls.clone(), webhook, measured)),
             };
         }
         let mut answered = Answered::default();
@@ -117,6 +143,7 @@ async fn over_one(
 
 async fn over_new(
     to: SocketAddr,
+    tls: Option<TlsConnector>,
     mut webhook: Webhook,
     measured: Measured,
 ) -> anyhow::Result<Answered> {
@@ -125,14 +152,24 @@ async fn over_new(
         let began = Instant::now();
         let mut stream = TcpStream::connect(to).await?;
         stream.set_nodelay(true)?;
-        exchange(&mut stream, webhook.next()).await?;
+        match &tls {
+            None => exchange(&mut stream, webhook.next()).await?,
+            Some(tls) => {
+                let name = ServerName::try_from("localhost")?;
+                let mut stream = tls.connect(name, stream).await?;
+                exchange(&mut stream, webhook.next()).await?;
+            }
+        }
         if !answered.count(began, measured) {
             return Ok(answered);
         }
     }
 }
 
-async fn exchange(stream: &mut TcpStream, request: &[u8]) -> anyhow::Result<()> {
+async fn exchange(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    request: &[u8],
+) -> anyhow::Result<()> {
     stream.write_all(request).await?;
     tokio::time::timeout(ANSWER_WAIT, read_200(stream))
         .await
@@ -140,7 +177,7 @@ async fn exchange(stream: &mut TcpStream, request: &[u8]) -> anyhow::Result<()> 
 }
 
 /// Reads one answer, whose body is empty.
-async fn read_200(stream: &mut TcpStream) -> anyhow::Result<()> {
+async fn read_200(stream: &mut (impl AsyncRead + Unpin)) -> anyhow::Result<()> {
     let mut bytes = [0; 1024];
     let mut length = 0;
     while !bytes[..length].ends_with(b"\r\n\r\n") {
@@ -152,6 +189,60 @@ async fn read_200(stream: &mut TcpStream) -> anyhow::Result<()> {
     let answer = String::from_utf8_lossy(&bytes[..length]);
     ensure!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     Ok(())
+}
+
+/// The sender's side of TLS: it believes every certificate, so that it costs less than whom it asks.
+fn connector(load: Load) -> anyhow::Result<TlsConnector> {
+    let mut config = ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Believing))
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    if !matches!(load, Load::Resumed(_)) {
+        config.resumption = Resumption::disabled();
+    }
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+#[derive(Debug)]
+struct Believing;
+
+impl ServerCertVerifier for Believing {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        provider()
+            .signature_verification_algorithms
+            .supported_schemes()
+    }
 }
 
 /// One webhook's request, made the next one by overwriting two ids.
@@ -174,7 +265,7 @@ impl Webhook {
         );
         let connection = match load {
             Load::Kept(_) => "keep-alive",
-            Load::New(_) => "close",
+            _ => "close",
         };
         let length = body.len();
         let request = format!(

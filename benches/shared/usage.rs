@@ -50,9 +50,9 @@ impl AddAssign for Usage {
 }
 
 impl Usage {
-    /// What `process` has used, with the counters it keeps in `counts`.
-    pub(crate) fn of(process: u32, counts: &Path) -> anyhow::Result<Self> {
-        let (syncs, file_bytes) = counted(counts)?;
+    /// What `process` has used, with the counters that it keeps in `counts`, if it does.
+    pub(crate) fn of(process: u32, counts: Option<&Path>) -> anyhow::Result<Self> {
+        let (syncs, file_bytes) = counts.map_or(Ok((0, 0)), counted)?;
         Ok(Self {
             syncs,
             file_bytes,
@@ -62,17 +62,21 @@ impl Usage {
     }
 
     /// The same, once it writes nothing more.
-    pub(crate) fn settled(process: u32, counts: &Path) -> anyhow::Result<Self> {
+    pub(crate) fn settled(process: u32, counts: Option<&Path>) -> anyhow::Result<Self> {
         let mut before = Self::of(process, counts)?;
         for _ in 0..LOOKS_MAX {
             thread::sleep(QUIET);
             let now = Self::of(process, counts)?;
-            if (now.syncs, now.file_bytes) == (before.syncs, before.file_bytes) {
+            if now.written() == before.written() {
                 return Ok(now);
             }
             before = now;
         }
         Ok(before)
+    }
+
+    fn written(&self) -> (u64, u64, u64) {
+        (self.syncs, self.file_bytes, self.device_bytes)
     }
 }
 
@@ -104,6 +108,26 @@ pub(crate) fn resident_kib(process: u32) -> anyhow::Result<(u64, u64)> {
         field(process, "status", "VmHWM:")?,
         field(process, "status", "VmRSS:")?,
     ))
+}
+
+/// How often each of its threads has waited for something and was woken, by the thread's number and name.
+pub(crate) fn woken(process: u32) -> anyhow::Result<Vec<(u32, String, u64)>> {
+    let mut woken = Vec::new();
+    for thread in fs::read_dir(format!("/proc/{process}/task"))? {
+        let path = thread?.path();
+        let number = path
+            .file_name()
+            .and_then(|name| name.to_str()?.parse().ok());
+        let number: u32 = number.context("/proc/PID/task")?;
+        let name = fs::read_to_string(path.join("comm"))?.trim().to_owned();
+        let task = format!("task/{number}/status");
+        woken.push((
+            number,
+            name,
+            field(process, &task, "voluntary_ctxt_switches:")?,
+        ));
+    }
+    Ok(woken)
 }
 
 fn field(process: u32, file: &str, name: &str) -> anyhow::Result<u64> {

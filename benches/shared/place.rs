@@ -1,16 +1,21 @@
-//! Where the bench works: a directory on a real disk, the program that is measured, and the library that slows syncs
+//! Where a bench works: a directory on a real disk, the program that is measured, and the library that slows syncs
 //! down and counts them. Knows nothing of what is run in it.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use tempfile::TempDir;
 
+use super::report::quantile;
+
 /// Under the target directory, since the one for temporary files may be in memory.
 const ROOM: &str = env!("CARGO_TARGET_TMPDIR");
+/// How long syncs are timed.
+const SYNCS_FOR: Duration = Duration::from_millis(500);
 
 /// One run's directory and what is in it.
 pub(crate) struct Place {
@@ -42,16 +47,28 @@ impl Place {
     }
 
     /// What the figures depend on besides the program.
-    pub(crate) fn description(&self, rounds: usize, window: Duration) -> String {
+    pub(crate) fn machine(&self) -> String {
         let cores = std::thread::available_parallelism().map_or(0, usize::from);
         let (arch, kind) = (
             std::env::consts::ARCH,
             file_system(self.directory.path()).unwrap_or_default(),
         );
-        format!(
-            "{arch}, {cores} cores, files on {kind}; {rounds} rounds of {window:?}, in which the subjects take turns. Rates, \
-             times and ratios are medians of the rounds; what a webhook costs is the mean over all of them."
-        )
+        format!("{arch}, {cores} cores, files on {kind}")
+    }
+
+    /// How long the disk takes for 4 KiB and their sync, the median over a while: what one sync is on this machine.
+    pub(crate) fn sync_time(&self) -> anyhow::Result<Duration> {
+        let file = fs::File::create(self.directory.path().join("sync"))?;
+        let (begun, mut took, mut end) = (Instant::now(), Vec::new(), 0);
+        while begun.elapsed() < SYNCS_FOR {
+            let one = Instant::now();
+            file.write_all_at(&[0x5a; 4096], end)?;
+            file.sync_data()?;
+            end += 4096;
+            took.push(one.elapsed());
+        }
+        took.sort_unstable();
+        Ok(quantile(&took, 0.5))
     }
 }
 
