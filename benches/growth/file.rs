@@ -56,7 +56,7 @@ pub(crate) fn grow(state: &Path, rows: i64) -> anyhow::Result<u64> {
     while to < rows {
         let copied = webhooks.min(rows - to);
         for sql in [
-            "INSERT INTO journal SELECT seq + ?1, received_at, clock_trusted, peer, checksum, body FROM journal WHERE seq <= ?2",
+            "INSERT INTO journal SELECT seq + ?1, received_at, clock_trusted, boot, since_boot, peer, checksum, body FROM journal WHERE seq <= ?2",
             "INSERT INTO events SELECT seq + ?1, received_at, webhook_id, type, code, process_type, link_id, external_id,
                     request_id, action, resource, duplicate_of FROM events WHERE seq <= ?2",
         ] {
