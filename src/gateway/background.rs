@@ -17,6 +17,7 @@ use super::upkeep::Upkeep;
 use super::{GatewayError, Material, after_start, key_files, runtime};
 use crate::bookkeeper;
 use crate::config::{Api, Reconcile, Settings};
+use crate::database::room::Room;
 use crate::database::{WriteError, Writer};
 use crate::drain::budget::Budget;
 use crate::drain::retention::{Keeping, Retention};
@@ -107,44 +108,22 @@ impl Duties {
         let (target, files, keys) = self.access;
         let access = Access::new(target, files, keys)?;
         let runtime = runtime()?;
-        let store = Store::new(self.writer.clone());
-        let budget = Arc::new(Budget::new(self.api.requests_per_second, self.api.burst));
-        let (clock, ordered) = (Clock::of_machine(), Arc::new(Notify::new()));
+        let budget = Budget::new(self.api.requests_per_second, self.api.burst);
+        let common = Common {
+            state_directory: self.state_directory,
+            store: Store::new(self.writer.clone()),
+            api: access.clients(),
+            budget: Arc::new(budget),
+            clock: Clock::of_machine(),
+            ordered: Arc::new(Notify::new()),
+        };
         let (disk, room) = (self.writer.watch_room(), self.writer.watch_room());
         let failing = self.writer.watch_failing();
-        let operator = Operator {
-            state_directory: self.state_directory.clone(),
-            store: store.clone(),
-            writer: self.writer,
-            api: access.clients(),
-            budget: Arc::clone(&budget),
-            clock: clock.clone(),
-            ordered: Arc::clone(&ordered),
-            reconciling: Mutex::default(),
-            erasing: Mutex::default(),
-        };
-        let drain = Drain::new(Parts {
-            state_directory: self.state_directory.clone(),
-            store: store.clone(),
-            appended: self.appended,
-            api: access.clients(),
-            budget: Arc::clone(&budget),
-            ordered,
-            clock: clock.clone(),
-        });
-        let salvager = Salvager {
-            state_directory: self.state_directory.clone(),
-            store: store.clone(),
-            clock: clock.clone(),
-            room: room.clone(),
-        };
-        let retention = Retention::new(
-            self.state_directory,
-            store.clone(),
-            clock,
-            self.keeping,
-            room,
-        );
+        let operator = common.operator(self.writer);
+        let drain = common.drain(self.appended);
+        let salvager = common.salvager(room.clone());
+        let retention = common.retention(self.keeping, room);
+        let Common { store, budget, .. } = common;
         let renewed = self.renewal.as_ref();
         let renewed = renewed.map(|renewal| Arc::clone(&renewal.renewed));
         let seen = (self.certificate, Disk::new(disk), Storage::new(failing));
@@ -170,6 +149,63 @@ impl Duties {
         // A name lookup that hangs must not hold up the end.
         runtime.shutdown_background();
         outcome
+    }
+}
+
+/// What several of them use.
+struct Common {
+    state_directory: PathBuf,
+    store: Store,
+    api: watch::Receiver<Option<Arc<Client>>>,
+    budget: Arc<Budget>,
+    clock: Clock,
+    ordered: Arc<Notify>,
+}
+
+impl Common {
+    fn operator(&self, writer: Writer) -> Operator<Client> {
+        Operator {
+            state_directory: self.state_directory.clone(),
+            store: self.store.clone(),
+            writer,
+            api: self.api.clone(),
+            budget: Arc::clone(&self.budget),
+            clock: self.clock.clone(),
+            ordered: Arc::clone(&self.ordered),
+            reconciling: Mutex::default(),
+            erasing: Mutex::default(),
+        }
+    }
+
+    fn drain(&self, appended: watch::Receiver<()>) -> Drain<Client> {
+        Drain::new(Parts {
+            state_directory: self.state_directory.clone(),
+            store: self.store.clone(),
+            appended,
+            api: self.api.clone(),
+            budget: Arc::clone(&self.budget),
+            ordered: Arc::clone(&self.ordered),
+            clock: self.clock.clone(),
+        })
+    }
+
+    fn salvager(&self, room: watch::Receiver<Room>) -> Salvager {
+        Salvager {
+            state_directory: self.state_directory.clone(),
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            room,
+        }
+    }
+
+    fn retention(&self, keeping: Keeping, room: watch::Receiver<Room>) -> Retention {
+        Retention::new(
+            self.state_directory.clone(),
+            self.store.clone(),
+            self.clock.clone(),
+            keeping,
+            room,
+        )
     }
 }
 
