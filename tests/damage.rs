@@ -759,6 +759,79 @@ fn what_was_erased_stays_erased_and_what_was_not_planned_is_planned() {
 }
 
 #[test]
+fn what_is_erased_while_rows_of_it_are_still_to_come_does_not_come_back() {
+    let place = Place::new().on_a_bad_disk();
+    place.say_free(200);
+    take_in(&place, 2);
+    let plain = LINK.replace('-', "").to_uppercase();
+    statements(
+        &place,
+        &format!(
+            "INSERT INTO problems (kind, subject, severity, since_at, last_at, text, next_step, evidence, closed_at) VALUES
+               ('link-blocked', 'link {LINK}', 2, 1, 1, 'its user has to', 'ask', NULL, NULL),
+               ('fetch-failed', 'accounts of link {LINK}', 2, 1, 1, 'not found', 'ask', NULL, 1),
+               ('trouble', '', 1, 1, 1, 'GET /api/links/{LINK}/ fails', 'see', NULL, NULL),
+               ('unreadable-body', '127.0.0.1', 2, 1, 1, 'no JSON', 'see', CAST('x{plain}' AS BLOB), NULL),
+               ('link-blocked', 'link {}', 2, 1, 1, 'its user has to', 'ask', NULL, NULL);
+             INSERT INTO objects VALUES ('accounts', 'an id', '{LINK}', '{{\"id\": 1}}', 1, 1, 1, NULL, NULL);
+             DELETE FROM events WHERE seq = 2",
+            link(1)
+        ),
+    );
+    rewrite(&place, "gateway.db", |bytes| bytes[..100].fill(0));
+    place.say_free(30);
+    let gateway = place.start();
+    place.until(SALVAGED, "content".to_owned());
+    let done = place.orders("erase", &["--link", LINK, "--yes"]);
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    place.say_free(200);
+    place.until(SALVAGED, "over".to_owned());
+    assert_eq!(
+        place.column::<String>(
+            "SELECT subject FROM problems WHERE kind IN ('link-blocked', 'fetch-failed', 'trouble', 'unreadable-body') ORDER BY subject"
+        ),
+        ["", "127.0.0.1", &format!("link {}", link(1))]
+    );
+    for column in ["text", "subject", "coalesce(evidence, '')"] {
+        let named = format!(
+            "SELECT count(*) FROM problems WHERE replace(lower(CAST({column} AS TEXT)), '-', '') LIKE '%{}%'",
+            plain.to_lowercase()
+        );
+        assert_eq!(place.value::<i64>(&named), 0, "{column}");
+    }
+    assert_eq!(place.value::<i64>("SELECT count(*) FROM objects"), 0);
+    assert_eq!(
+        place.column::<String>("SELECT action || body FROM inbox ORDER BY seq"),
+        ["erased", "erased", "probe"]
+    );
+    assert_eq!(verify(&place), (vec![], Some(0)));
+    drop(gateway);
+}
+
+#[test]
+fn a_webhook_that_was_copied_before_its_event_is_erased_with_its_link() {
+    let place = used(2);
+    // As in the middle of a salvage.
+    statements(
+        &place,
+        "DELETE FROM events WHERE seq = 1;
+         INSERT INTO salvages (file, at, why, newest_seq, step) VALUES ('gateway.db.damaged-1', 1, 'it was', 2, 'content')",
+    );
+    let done = place.reads("erase", &["--link", LINK, "--yes"]);
+    assert!(done.status.success(), "{}", text(&done.stderr));
+    assert_eq!(
+        place.column::<String>("SELECT action || body FROM inbox ORDER BY seq"),
+        ["erased", "erased"]
+    );
+    let bytes = fs::read(place.state().join("gateway.db")).expect("a file");
+    let text = String::from_utf8_lossy(&bytes);
+    assert!(
+        !text.contains("historical_update\""),
+        "it can still be read"
+    );
+}
+
+#[test]
 fn the_problem_is_over_when_the_damaged_file_is_removed() {
     let place = used(1);
     rewrite(&place, "gateway.db", |bytes| bytes[..100].fill(0));

@@ -12,6 +12,7 @@ use crate::limits::{ERASE_AGAIN, PLAN_BYTES_MAX, PLAN_ROWS_MAX};
 use crate::notices::{Notice, Notices};
 use crate::store;
 use crate::store::erasing::{self, Holdings};
+use crate::store::salvage;
 use crate::webhook::{self, Envelope, Seq};
 
 /// Which link.
@@ -51,10 +52,11 @@ pub fn look(reader: &Reader, order: &Order) -> Result<Report, Failed> {
     })
 }
 
-/// The webhooks about the link that were not planned yet.
+/// The webhooks about the link that were not planned yet, and those that were copied from a damaged file before what they
+/// led to.
 fn unplanned(reader: &Reader, link: &str) -> Result<Vec<Seq>, Failed> {
+    let mut found = copied(reader, link)?;
     let mut cursor = store::planned_to(reader).map_err(Failed::file)?;
-    let mut found = Vec::new();
     loop {
         let rows =
             journal::after(reader, cursor, PLAN_ROWS_MAX, PLAN_BYTES_MAX).map_err(Failed::file)?;
@@ -62,15 +64,28 @@ fn unplanned(reader: &Reader, link: &str) -> Result<Vec<Seq>, Failed> {
             return Ok(found);
         };
         cursor = last.seq;
-        let names_it = |body: &str| {
-            Envelope::parse(body).is_ok_and(|envelope| envelope.link_id.as_deref() == Some(link))
-        };
-        found.extend(
-            rows.iter()
-                .filter(|row| names_it(&row.body))
-                .map(|row| row.seq),
-        );
+        let about = rows.iter().filter(|row| names(&row.body, link));
+        found.extend(about.map(|row| row.seq));
     }
+}
+
+fn copied(reader: &Reader, link: &str) -> Result<Vec<Seq>, Failed> {
+    let (mut cursor, mut found) = (Seq(0), Vec::new());
+    loop {
+        let seqs = salvage::without_event(reader, cursor, PLAN_ROWS_MAX).map_err(Failed::file)?;
+        let Some(last) = seqs.last() else {
+            return Ok(found);
+        };
+        cursor = *last;
+        for seq in seqs {
+            let row = journal::at(reader, seq).map_err(Failed::file)?;
+            found.extend(row.filter(|row| names(&row.body, link)).map(|row| row.seq));
+        }
+    }
+}
+
+fn names(body: &str, link: &str) -> bool {
+    Envelope::parse(body).is_ok_and(|envelope| envelope.link_id.as_deref() == Some(link))
 }
 
 /// Removes it.
@@ -110,18 +125,18 @@ fn finished(link: &str, outcome: Result<Report, Failed>) -> Notice {
 }
 
 async fn remove<A: Api>(operator: &Operator<A>, link: String) -> Result<Report, Failed> {
-    let unplanned = unplanned(&operator.reader()?, &link)?;
     let not_all = |error| {
         Failed(format!(
             "not everything could be erased: {error}; do it again, which removes the rest"
         ))
     };
     let now = operator.clock.wall();
-    let removed = operator
-        .store
-        .erase(&link, unplanned, now)
-        .await
-        .map_err(not_all)?;
+    let store = &operator.store;
+    let begun = store.begin_erasing(link.clone(), now).await;
+    let mut removed = begun.map_err(not_all)?;
+    // Only now, when nothing of it comes any more that is not emptied.
+    let unplanned = unplanned(&operator.reader()?, &link)?;
+    removed.add(store.erase(&link, unplanned).await.map_err(not_all)?);
     operator.store.scrub().await.map_err(not_all)?;
     let wal_emptied = operator.writer.truncate_wal().await.map_err(not_all)?;
     if wal_emptied {

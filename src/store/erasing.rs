@@ -22,6 +22,8 @@ pub(super) const PROBLEMS: &str =
     "subject = 'link ' || ?1 OR substr(subject, -length(' link ' || ?1)) = ' link ' || ?1";
 /// The erasure of a link that is under way.
 const UNFINISHED: &str = "link_id = ?1 AND finished_at IS NULL";
+/// What stands in a path where a link stood that was erased.
+const ERASED: &str = "(erased)";
 /// Where zeros are put over free pages.
 const SCRUB: &str = "scrub.";
 
@@ -65,7 +67,8 @@ impl Holdings {
         self.objects.is_empty() && consents + work + problems + deliveries == 0 && !link
     }
 
-    fn add(&mut self, other: Self) {
+    /// What was removed besides.
+    pub fn add(&mut self, other: Self) {
         for (resource, count) in other.objects {
             *self.objects.entry(resource).or_default() += count;
         }
@@ -118,22 +121,29 @@ pub fn unfinished(reader: &Reader) -> rusqlite::Result<Vec<String>> {
 }
 
 impl Store {
-    /// Removes everything of a link, for good, and says how much. `unplanned` are webhooks that name it and were not
-    /// planned yet. What is removed is overwritten with zeros in the file; what is left of it elsewhere is for
-    /// [`Store::scrub`] and [`Writer::truncate_wal`](crate::database::Writer::truncate_wal), after which it is
-    /// [`Store::erased`].
+    /// Makes a link an erased one, of which nothing is kept any more that comes, and removes what is few; says how much.
+    /// The rest is for [`Store::erase`].
+    ///
+    /// # Errors
+    /// When nothing was written.
+    pub async fn begin_erasing(
+        &self,
+        link_id: String,
+        now: UnixMs,
+    ) -> Result<Holdings, WriteError> {
+        let begin = move |transaction: &Transaction<'_>| begin(transaction, &link_id, now);
+        self.writer.change_synced(begin).await
+    }
+
+    /// Removes the rest of a link, for good, and says how much. `unplanned` are webhooks that name it and were not
+    /// planned before it was an erased one. What is removed is overwritten with zeros in the file; what is left of it
+    /// elsewhere is for [`Store::scrub`] and [`Writer::truncate_wal`](crate::database::Writer::truncate_wal), after which
+    /// it is [`Store::erased`].
     ///
     /// # Errors
     /// When not all of it was removed; doing it again removes the rest.
-    pub async fn erase(
-        &self,
-        link_id: &str,
-        unplanned: Vec<Seq>,
-        now: UnixMs,
-    ) -> Result<Holdings, WriteError> {
-        let link = link_id.to_owned();
-        let begin = move |transaction: &Transaction<'_>| begin(transaction, &link, now);
-        let mut gone = self.writer.change_synced(begin).await?;
+    pub async fn erase(&self, link_id: &str, unplanned: Vec<Seq>) -> Result<Holdings, WriteError> {
+        let mut gone = Holdings::default();
         for seqs in unplanned.chunks(ERASE_ROWS_MAX as usize) {
             let (link, seqs) = (link_id.to_owned(), seqs.to_vec());
             let some =
@@ -245,8 +255,8 @@ fn forget_mentions(transaction: &Transaction<'_>, link_id: &str) -> rusqlite::Re
     )?;
     transaction
         .execute(
-            "UPDATE problems SET text = replace(text, ?1, '(erased)') WHERE instr(text, '/' || ?1 || '/') > 0",
-            [link_id],
+            "UPDATE problems SET text = replace(text, ?1, ?2) WHERE instr(text, '/' || ?1 || '/') > 0",
+            [link_id, ERASED],
         )
         .map(drop)
 }
@@ -268,6 +278,36 @@ pub(super) fn names_erased(connection: &Connection, bytes: &[u8]) -> rusqlite::R
               WHERE status = 'erased' AND instr({plain}, replace(lower(link_id), '-', '')) > 0)"
         ))?
         .query_row([bytes], |row| row.get(0))
+}
+
+/// Whether the problem of this subject is about a link that was erased here: `link L`, or `... of link L`.
+///
+/// # Errors
+/// When SQLite cannot read.
+pub(super) fn is_about_erased(connection: &Connection, subject: &str) -> rusqlite::Result<bool> {
+    match subject.rsplit_once("link ") {
+        Some((before, link)) if before.is_empty() || before.ends_with(' ') => {
+            is_erased(connection, link)
+        }
+        _ => Ok(false),
+    }
+}
+
+/// Takes links that were erased here out of the paths in a text.
+///
+/// # Errors
+/// When SQLite cannot read.
+pub(super) fn forget_paths(connection: &Connection, text: &mut String) -> rusqlite::Result<()> {
+    let mut named = Vec::new();
+    for part in text.split('/').skip(1) {
+        if is_erased(connection, part)? {
+            named.push(part.to_owned());
+        }
+    }
+    for link in named {
+        *text = text.replace(&link, ERASED);
+    }
+    Ok(())
 }
 
 /// Removes some of its objects; nothing when there are none left.
@@ -337,15 +377,21 @@ fn unplanned_too(
     link_id: &str,
     seqs: &[Seq],
 ) -> rusqlite::Result<Holdings> {
-    empty(transaction, seqs)?;
-    let mut gone = Holdings::default();
-    let mut erased = transaction
-        .prepare_cached("INSERT OR IGNORE INTO events (seq, action) VALUES (?1, 'erased')")?;
-    for seq in seqs {
-        gone.deliveries += erased.execute([seq.0])? as u64;
-    }
+    let gone = Holdings {
+        deliveries: erase_webhooks(transaction, seqs)?,
+        ..Holdings::default()
+    };
     note(transaction, link_id, &gone)?;
     Ok(gone)
+}
+
+/// Empties webhooks and says so in place of the events that they do not have; of how many that is said.
+pub(super) fn erase_webhooks(transaction: &Transaction<'_>, seqs: &[Seq]) -> rusqlite::Result<u64> {
+    empty(transaction, seqs)?;
+    let mut erased = transaction
+        .prepare_cached("INSERT OR IGNORE INTO events (seq, action) VALUES (?1, 'erased')")?;
+    seqs.iter()
+        .try_fold(0, |count, seq| Ok(count + erased.execute([seq.0])? as u64))
 }
 
 /// Empties the bodies of these webhooks.

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use rusqlite::types::Value;
@@ -77,6 +78,7 @@ pub struct Salvage {
 struct Shape {
     name: String,
     columns: Vec<Column>,
+    names: Arc<[String]>,
     has_rowid: bool,
     insert: String,
 }
@@ -97,12 +99,25 @@ pub struct Shapes(Vec<Shape>);
 #[derive(Clone, Debug)]
 pub struct Copied {
     table: String,
+    columns: Arc<[String]>,
     insert: String,
     values: Vec<Value>,
-    link: Option<usize>,
 }
 
 impl Copied {
+    /// What stands in this column.
+    fn value(&mut self, column: &str) -> Option<&mut Value> {
+        let at = self.columns.iter().position(|name| name == column)?;
+        self.values.get_mut(at)
+    }
+
+    fn text(&mut self, column: &str) -> Option<String> {
+        match self.value(column) {
+            Some(Value::Text(text)) => Some(text.clone()),
+            _ => None,
+        }
+    }
+
     /// About how much memory it takes.
     pub fn bytes(&self) -> usize {
         let bytes = |value: &Value| match value {
@@ -159,11 +174,8 @@ impl Shapes {
         }
         Ok(Some(Copied {
             table: shape.name.clone(),
+            columns: Arc::clone(&shape.names),
             insert: shape.insert.clone(),
-            link: shape
-                .columns
-                .iter()
-                .position(|column| column.name == "link_id"),
             values,
         }))
     }
@@ -207,6 +219,7 @@ impl Shape {
                 marks.join(", ")
             ),
             name,
+            names: columns.iter().map(|column| column.name.clone()).collect(),
             columns,
             has_rowid,
         })
@@ -442,6 +455,23 @@ pub fn unplanned(reader: &Reader, from: Seq, until: Seq, limit: u32) -> rusqlite
         .collect()
 }
 
+/// Webhooks after that place that were copied and have no event yet, which may still be to come, while a salvage is under
+/// way; the first so many.
+///
+/// # Errors
+/// When SQLite cannot read.
+pub fn without_event(reader: &Reader, after: Seq, limit: u32) -> rusqlite::Result<Vec<Seq>> {
+    reader
+        .prepare_cached(
+            "SELECT journal.seq FROM journal LEFT JOIN events ON events.seq = journal.seq
+              WHERE journal.seq > ?1 AND events.seq IS NULL AND journal.body <> ''
+                AND journal.seq <= (SELECT max(newest_seq) FROM salvages WHERE step <> 'over')
+              ORDER BY journal.seq LIMIT ?2",
+        )?
+        .query_map(params![after.0, limit], |row| row.get(0).map(Seq))?
+        .collect()
+}
+
 impl Store {
     /// Copies rows of a damaged file, and notes that its salvage goes on with `next`.
     ///
@@ -456,8 +486,8 @@ impl Store {
     ) -> Result<(), WriteError> {
         let copy = move |transaction: &Transaction<'_>| {
             let (mut copied, mut webhooks) = (0, 0);
-            for row in &rows {
-                let is_new = copy(transaction, row)?;
+            for mut row in rows {
+                let is_new = copy(transaction, &mut row)?;
                 copied += i64::from(is_new);
                 webhooks += i64::from(is_new && row.table == "journal");
             }
@@ -534,10 +564,10 @@ fn outcome(transaction: &Transaction<'_>, file: &str) -> rusqlite::Result<Proble
     ))
 }
 
-/// Puts a row, if it is not there, and says whether it was put.
-fn copy(transaction: &Transaction<'_>, row: &Copied) -> rusqlite::Result<bool> {
-    let link = row.link.and_then(|link| row.values.get(link));
-    if let Some(Value::Text(link)) = link
+/// Puts a row, if it is not there, and says whether it was put. Nothing of a link that was erased is.
+fn copy(transaction: &Transaction<'_>, row: &mut Copied) -> rusqlite::Result<bool> {
+    let link = row.text("link_id");
+    if let Some(link) = &link
         && !matches!(row.table.as_str(), "links" | "erasures")
         && erasing::is_erased(transaction, link)?
     {
@@ -551,8 +581,8 @@ fn copy(transaction: &Transaction<'_>, row: &Copied) -> rusqlite::Result<bool> {
         _ => {}
     }
     let is_new = put(transaction, row, &row.values)?;
-    if let ("erasures", Some(Value::Text(link))) = (row.table.as_str(), link) {
-        erasing::erased_before(transaction, link)?;
+    if let ("erasures", Some(link)) = (row.table.as_str(), link) {
+        erasing::erased_before(transaction, &link)?;
     }
     Ok(is_new)
 }
@@ -583,7 +613,7 @@ fn copy_webhook(transaction: &Transaction<'_>, row: &Copied) -> rusqlite::Result
         if let Some(link) = link
             && erasing::is_erased(transaction, &link)?
         {
-            erasing::empty(transaction, &[seq])?;
+            erasing::erase_webhooks(transaction, &[seq])?;
         }
     }
     Ok(is_new)
@@ -612,8 +642,23 @@ fn copy_salvage(transaction: &Transaction<'_>, row: &Copied) -> rusqlite::Result
     Ok(is_new)
 }
 
-/// Under another number where its own is taken.
-fn copy_problem(transaction: &Transaction<'_>, row: &Copied) -> rusqlite::Result<bool> {
+/// Under another number where its own is taken. It may be about an erased link, or name one, as in
+/// [`erasing`].
+fn copy_problem(transaction: &Transaction<'_>, row: &mut Copied) -> rusqlite::Result<bool> {
+    if let Some(subject) = row.text("subject")
+        && erasing::is_about_erased(transaction, &subject)?
+    {
+        return Ok(false);
+    }
+    if let Some(Value::Text(text)) = row.value("text") {
+        erasing::forget_paths(transaction, text)?;
+    }
+    if let Some(evidence) = row.value("evidence")
+        && let Value::Blob(bytes) = &*evidence
+        && erasing::names_erased(transaction, bytes)?
+    {
+        *evidence = Value::Null;
+    }
     if put(transaction, row, &row.values)? {
         return Ok(true);
     }
