@@ -30,8 +30,9 @@ pub const ANSWER_WAIT: Duration = Duration::from_secs(4);
 pub const COMMIT_WAIT: Duration = Duration::from_millis(500);
 /// One body. The largest one expected, a deletion list of 10,000 ids, has 0.4 MiB.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
-/// All bodies being read or waiting for their commit, together; who would go beyond it is answered 503.
-pub const BODIES_KIB_MAX: usize = 8 * 1024;
+/// All bodies being read or waiting for their commit, together: ten of the largest expected, and a sixth of the
+/// memory that the process may have; who would go beyond it is answered 503.
+pub const BODIES_KIB_MAX: usize = 4 * 1024;
 /// One request head, and hyper's read buffer with it: more is answered 431.
 pub const HEAD_BYTES_MAX: usize = 16 * 1024;
 /// Header lines in one head: more is answered 431.
@@ -384,8 +385,11 @@ pub const CLOCK_LOOK: Duration = Duration::from_secs(5);
 
 /// Objects asked for in one page; Belvo clamps to 1000 (docs/belvo.md, Lists).
 pub const PAGE_SIZE_MAX: u32 = 1_000;
-/// One answer of the API; larger pages are asked for again with fewer objects.
+/// One answer of the API, with one object in it: a document as a PDF, for example.
 pub const ANSWER_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// One page of several objects, a thousand of some kilobytes; larger ones are asked for again with fewer objects. Two of
+/// them may be in memory at once, beside all bodies of webhooks.
+pub const LIST_BYTES_MAX: usize = 3 * 1024 * 1024;
 /// An id of an object; what is longer is none.
 pub const ID_BYTES_MAX: usize = 200;
 /// An answer's head, and the buffer its body is read through.

@@ -14,6 +14,7 @@ mod fetching;
 mod following;
 mod fuzzed;
 mod hostile;
+mod memory;
 mod operating;
 mod order;
 mod queries;

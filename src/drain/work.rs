@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::retry::{self, Next, Pace};
 use crate::fetch::Class;
-use crate::limits::{ANSWER_BYTES_MAX, LONGEST_WAIT, NEW_OVERLAP, SAME_AGAIN, WHOLE_EVERY};
+use crate::limits::{LIST_BYTES_MAX, LONGEST_WAIT, NEW_OVERLAP, SAME_AGAIN, WHOLE_EVERY};
 use crate::system::clock::UnixMs;
 use crate::webhook::Seq;
 
@@ -295,7 +295,7 @@ impl Work {
     #[must_use]
     pub fn paged(mut self, page_size: u32, page_size_max: u32, bytes: u64, objects: u64) -> Self {
         let full = bytes / objects.max(1) * u64::from(page_size_max);
-        let fits = full < ANSWER_BYTES_MAX as u64;
+        let fits = full < LIST_BYTES_MAX as u64;
         self.page_size = (!fits && page_size < page_size_max).then_some(page_size);
         self
     }

@@ -24,8 +24,7 @@ use tokio::sync::watch;
 use super::error::{Class, code_and_request_id};
 use super::{Api, Cause, Error, Request as Asked};
 use crate::limits::{
-    ANSWER_BYTES_MAX, ANSWER_HEAD_BYTES_MAX, CONNECT_WAIT, CONNECTION_IDLE, FETCHES_AT_ONCE,
-    REQUEST_WAIT,
+    ANSWER_HEAD_BYTES_MAX, CONNECT_WAIT, CONNECTION_IDLE, FETCHES_AT_ONCE, REQUEST_WAIT,
 };
 use crate::system::clock;
 use crate::system::errors::sentence;
@@ -182,7 +181,7 @@ impl Client {
         let retry_after = after
             .and_then(|value| value.to_str().ok())
             .and_then(|value| retry_after(value, SystemTime::now()));
-        let body = whole(answer).await.map_err(error)?;
+        let body = whole(answer, asked.bytes_max).await.map_err(error)?;
         if status.is_success() {
             return Ok(body);
         }
@@ -246,13 +245,13 @@ fn headers(keys: &Keys) -> Result<HeaderMap, SetupError> {
 }
 
 /// The body, put together once: a page may have several MiB.
-async fn whole(answer: Response<Incoming>) -> Result<Vec<u8>, Cause> {
+async fn whole(answer: Response<Incoming>, bytes_max: usize) -> Result<Vec<u8>, Cause> {
     let body = answer.into_body();
     let announced = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
-    if announced > ANSWER_BYTES_MAX {
+    if announced > bytes_max {
         return Err(Cause::TooLarge);
     }
-    let (mut body, mut bytes) = (Limited::new(body, ANSWER_BYTES_MAX), Vec::new());
+    let (mut body, mut bytes) = (Limited::new(body, bytes_max), Vec::new());
     bytes.reserve_exact(announced);
     while let Some(frame) = body.frame().await {
         match frame {

@@ -20,6 +20,8 @@ pub use keys::{Access, KeyFiles};
 pub use page::{Item, Page};
 pub use record::{ConsentRecord, LinkRecord, Object};
 
+use crate::limits::{ANSWER_BYTES_MAX, LIST_BYTES_MAX};
+
 /// What to list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct List {
@@ -40,6 +42,8 @@ pub struct Request {
     pub query: Vec<(&'static str, String)>,
     /// The page; 0 when it is no listing.
     pub page: u32,
+    /// What a larger answer is too large for.
+    pub bytes_max: usize,
 }
 
 /// One request in, one answer out.
@@ -74,6 +78,10 @@ pub async fn page(api: &impl Api, list: &List, number: u32, page_size: u32) -> R
         path: list.path.clone(),
         query,
         page: number,
+        bytes_max: match page_size {
+            ..=1 => ANSWER_BYTES_MAX,
+            _ => LIST_BYTES_MAX,
+        },
     };
     let body = api.get(&request).await?;
     Page::parse(body).map_err(|text| Error::new(&list.path, number, Cause::NotAsExpected(text)))
@@ -88,6 +96,7 @@ pub async fn object(api: &impl Api, path: &str) -> Result<Object, Error> {
         path: path.to_owned(),
         query: Vec::new(),
         page: 0,
+        bytes_max: ANSWER_BYTES_MAX,
     };
     let body = api.get(&request).await?;
     Object::parse(body).map_err(|text| Error::new(path, 0, Cause::NotAsExpected(text)))

@@ -25,6 +25,7 @@ pub mod source;
 pub mod tls;
 mod wire;
 
+use std::error::Error;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
@@ -364,15 +365,25 @@ fn is_delimited(request: &Request<Incoming>) -> bool {
 /// The whole body, under its limit and deadline.
 async fn read(body: Incoming, began: Instant) -> Result<Vec<u8>, Refusal> {
     let deadline = (Instant::now() + BODY_WAIT).min(began + ANSWER_WAIT - COMMIT_WAIT);
-    match timeout_at(
-        deadline.into(),
-        Limited::new(body, BODY_BYTES_MAX).collect(),
-    )
-    .await
-    {
+    match timeout_at(deadline.into(), gathered(body)).await {
         Err(_) => Err(Refusal::Slow),
-        Ok(Ok(body)) => Ok(body.to_bytes().into()),
+        Ok(Ok(bytes)) => Ok(bytes),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Refusal::TooLarge),
         Ok(Err(error)) => Err(Refusal::Broken(error.to_string())),
     }
+}
+
+/// Each piece is put in its place at once: kept as they come, all of them would be in memory twice in the end, and each
+/// would hold the whole buffer that it was read into. Room that is not used yet is no memory yet.
+async fn gathered(body: Incoming) -> Result<Vec<u8>, Box<dyn Error + Send + Sync>> {
+    let bytes_max = body.size_hint().upper().unwrap_or(BODY_BYTES_MAX as u64);
+    let mut bytes = Vec::with_capacity(bytes_max.min(BODY_BYTES_MAX as u64) as usize);
+    let mut body = Limited::new(body, BODY_BYTES_MAX);
+    while let Some(frame) = body.frame().await {
+        if let Ok(piece) = frame?.into_data() {
+            bytes.extend_from_slice(&piece);
+        }
+    }
+    bytes.shrink_to_fit();
+    Ok(bytes)
 }

@@ -645,7 +645,7 @@ fn copy_salvage(transaction: &Transaction<'_>, row: &Copied) -> rusqlite::Result
 }
 
 /// Under another number where its own is taken. It may be about an erased link, or name one, as in
-/// [`erasing`](super::erasing).
+/// [`erasing`].
 fn copy_problem(transaction: &Transaction<'_>, row: &mut Copied) -> rusqlite::Result<bool> {
     if let Some(subject) = row.text("subject")
         && erasing::is_about_erased(transaction, &subject)?

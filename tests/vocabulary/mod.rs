@@ -18,7 +18,7 @@ use belvo_gateway::standin::{Certificates, Options, StandIn};
 use rusqlite::{Connection, OpenFlags, OptionalExtension};
 use tempfile::TempDir;
 
-/// The program under test.
+/// The program under test; another build of it may be given as `GATEWAY_PROGRAM`, by its whole path.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_belvo-gateway");
 /// The hook's path.
 pub(crate) const PATH: &str = "/belvo/webhooks";
@@ -349,8 +349,9 @@ impl Place {
     }
 
     fn command(&self, command: &str) -> Command {
+        let other = std::env::var_os("GATEWAY_PROGRAM");
         let mut program = match self.network {
-            None => Command::new(PROGRAM),
+            None => Command::new(other.unwrap_or_else(|| PROGRAM.into())),
             Some(name) => {
                 let mut program = Command::new("ip");
                 program.args(["netns", "exec", name, PROGRAM]);
@@ -367,6 +368,7 @@ impl Place {
         ] {
             program.env_remove(name);
         }
+        program.envs(unit_environment());
         program.envs(
             self.environment
                 .iter()
@@ -735,6 +737,15 @@ pub(crate) fn faults_library() -> &'static Path {
         assert!(compiled.success(), "{source} does not compile");
         library
     })
+}
+
+/// What the unit sets for the program.
+fn unit_environment() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let unit = include_str!("../../systemd/belvo-gateway.service");
+    let set = unit
+        .lines()
+        .filter_map(|line| line.strip_prefix("Environment="));
+    set.filter_map(|set| set.split_once('='))
 }
 
 /// Says that a test shows nothing here, and why: past the test runner, which keeps what passing tests print.
