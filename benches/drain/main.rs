@@ -20,9 +20,9 @@ use shared::place::Place;
 /// The arguments after `--`.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// Lone webhooks; enough for several checkpoints.
-    #[arg(long, default_value_t = 600)]
-    webhooks: usize,
+    /// Checkpoints that lone webhooks are sent for.
+    #[arg(long, default_value_t = 3)]
+    checkpoints: u32,
     /// Rounds of the listing.
     #[arg(long, default_value_t = 3)]
     rounds: u64,
@@ -45,7 +45,7 @@ fn main() -> anyhow::Result<()> {
     let place = Place::new(arguments.program.clone())?;
     println!("{}\n", place.machine());
     if "lone".contains(&arguments.only) {
-        let table = lone::measure(&place, arguments.webhooks)?;
+        let table = lone::measure(&place, arguments.checkpoints)?;
         println!("The whole life of a lone webhook, each\n\n{table}");
     }
     if "listing".contains(&arguments.only) {

@@ -30,7 +30,12 @@ pub(crate) fn begin(site: &Site<'_>) -> anyhow::Result<()> {
     ))?;
     let process = site.serve()?;
     let file = File::open(&site.state())?;
-    load::send(site.address, Load::Kept(8), Duration::ZERO, FILLED_FOR)?;
+    load::send(
+        (site.address, None),
+        Load::Kept(8),
+        Duration::ZERO,
+        FILLED_FOR,
+    )?;
     file.wait_for_all(true)?;
     drop(process);
     site.configure(BARE)

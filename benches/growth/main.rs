@@ -2,7 +2,7 @@
 //! beside a small one, as tables. Fails when something malfunctions, never because a figure is poor.
 //!
 //! ```sh
-//! cargo bench --locked --bench growth                    # everything, in about four minutes
+//! cargo bench --locked --bench growth                    # everything, in about two minutes
 //! cargo bench --locked --bench growth -- --only reading  # start, reading or rates
 //! ```
 

@@ -76,7 +76,7 @@ fn round(
     window: Duration,
 ) -> anyhow::Result<Round> {
     let before = process.settled()?;
-    let answered = load::send(site.address, load, WARM_UP, window)?;
+    let answered = load::send((site.address, None), load, WARM_UP, window)?;
     let used = process.settled()? - before;
     let mut latencies = answered.latencies;
     latencies.sort_unstable();

@@ -120,7 +120,7 @@ impl Scenario {
 /// What is used is counted from before the first webhook until nothing more is written, and shared by all webhooks.
 fn round(subject: &Subject<'_>, load: Load, window: Duration) -> anyhow::Result<Round> {
     let before = subject.settled()?;
-    let answered = load::send(subject.address, load, WARM_UP, window)?;
+    let answered = load::send(subject.at(), load, WARM_UP, window)?;
     let used = subject.settled()? - before;
     Round::new(answered.latencies, answered.all, used, window)
 }

@@ -109,7 +109,12 @@ fn configure_all(site: &Site<'_>) -> anyhow::Result<Sender> {
 /// Fills the file and says with how many rows.
 fn fill(site: &Site<'_>) -> anyhow::Result<u64> {
     let _process = site.serve()?;
-    let filled = load::send(site.address, Load::Kept(8), Duration::ZERO, FILLED_FOR)?;
+    let filled = load::send(
+        (site.address, None),
+        Load::Kept(8),
+        Duration::ZERO,
+        FILLED_FOR,
+    )?;
     // Planned, too, so that there is nothing to catch up with.
     thread::sleep(REST);
     Ok(filled.all)

@@ -1,14 +1,14 @@
 //! A running server that is measured, the program or what it is compared to.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use anyhow::Context;
 use belvo_gateway::standin::sender::Sender;
 use clap::ValueEnum;
-use std::net::SocketAddr;
 use tempfile::TempDir;
 
 use crate::servers::Role;
@@ -42,8 +42,8 @@ impl fmt::Display for Kind {
 pub(crate) struct Subject<'a> {
     process: Process,
     home: Home<'a>,
-    /// Where it listens.
-    pub(crate) address: SocketAddr,
+    address: SocketAddr,
+    ca_file: Option<PathBuf>,
 }
 
 enum Home<'a> {
@@ -63,8 +63,8 @@ impl<'a> Subject<'a> {
             Kind::Gateway => gateway(place, is_tls)?,
             Kind::Other(role) => other(place, role, is_tls)?,
         };
-        let sender = match ca_file {
-            Some(ca_file) => Sender::tls(address, PATH, &ca_file)?,
+        let sender = match &ca_file {
+            Some(ca_file) => Sender::tls(address, PATH, ca_file)?,
             None => Sender::plain(address, PATH),
         };
         let process = Process::start_counted(command, place, home.path(), sync_delay)?;
@@ -72,12 +72,18 @@ impl<'a> Subject<'a> {
             process,
             home,
             address,
+            ca_file,
         };
         subject
             .process
             .until_answered(&sender)
             .with_context(|| format!("{kind}: {}", subject.log()))?;
         Ok(subject)
+    }
+
+    /// Where it listens, and the authority that its certificate is of, if it does TLS.
+    pub(crate) fn at(&self) -> (SocketAddr, Option<&Path>) {
+        (self.address, self.ca_file.as_deref())
     }
 
     /// What it has used once it writes nothing more.
@@ -97,7 +103,7 @@ impl<'a> Subject<'a> {
 }
 
 impl Home<'_> {
-    fn path(&self) -> &std::path::Path {
+    fn path(&self) -> &Path {
         match self {
             Self::Gateway(site) => site.path(),
             Self::Other(directory) => directory.path(),

@@ -4,15 +4,16 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use belvo_gateway::system::tls::provider;
 use rustls::client::Resumption;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::runtime::Builder;
@@ -73,8 +74,10 @@ pub(crate) struct Answered {
 }
 
 /// Sends for `warm_up`, then for `window`, and waits for what is under way. An answer other than 200 is an error.
+///
+/// With TLS, `ca_file` has the authority that the server's certificate is of.
 pub(crate) fn send(
-    to: SocketAddr,
+    (to, ca_file): (SocketAddr, Option<&Path>),
     load: Load,
     warm_up: Duration,
     window: Duration,
@@ -86,7 +89,9 @@ pub(crate) fn send(
         to: from + window,
     };
     let (Load::Kept(count) | Load::New(count) | Load::Tls(count) | Load::Resumed(count)) = load;
-    let tls = load.is_tls().then(|| connector(load)).transpose()?;
+    let tls = ca_file
+        .map(|ca_file| connector(load, ca_file))
+        .transpose()?;
     runtime.block_on(async {
         let mut senders = JoinSet::new();
         for _ in 0..count {
@@ -191,58 +196,21 @@ async fn read_200(stream: &mut (impl AsyncRead + Unpin)) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The sender's side of TLS: it believes every certificate, so that it costs less than whom it asks.
-fn connector(load: Load) -> anyhow::Result<TlsConnector> {
+/// The sender's side of TLS. It verifies whom it asks, as everybody does.
+fn connector(load: Load, ca_file: &Path) -> anyhow::Result<TlsConnector> {
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(ca_file)? {
+        roots.add(certificate?)?;
+    }
     let mut config = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()?
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Believing))
+        .with_root_certificates(roots)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     if !matches!(load, Load::Resumed(_)) {
         config.resumption = Resumption::disabled();
     }
     Ok(TlsConnector::from(Arc::new(config)))
-}
-
-#[derive(Debug)]
-struct Believing;
-
-impl ServerCertVerifier for Believing {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider()
-            .signature_verification_algorithms
-            .supported_schemes()
-    }
 }
 
 /// One webhook's request, made the next one by overwriting two ids.
