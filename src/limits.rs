@@ -134,7 +134,8 @@ pub const APPENDS_QUEUED_MAX: usize = 512;
 pub const CHANGES_QUEUED_MAX: usize = 16;
 /// Appends in one commit.
 pub const APPENDS_PER_COMMIT_MAX: usize = 256;
-/// The longest time a commit is held back for appends that are expected, half the last commit's time at most.
+/// The longest time a commit is held back for appends that are expected, an eighth of the last commit's time at most: with
+/// more, fewer commits write a little less, and with 64 connections a tenth fewer are answered.
 pub const GATHER_WAIT_MAX: Duration = Duration::from_millis(5);
 /// A page of the file. Small ones cost a lone webhook less flash (docs/performance.md), and large objects little more.
 pub const PAGE_BYTES: i64 = 2_048;

@@ -502,7 +502,7 @@ struct Pace {
 impl Pace {
     fn gather(&self) -> Duration {
         if self.expected > 1 {
-            (self.last_commit / 2).min(GATHER_WAIT_MAX)
+            (self.last_commit / 8).min(GATHER_WAIT_MAX)
         } else {
             Duration::ZERO
         }

@@ -1,6 +1,7 @@
 //! Brings back what can be read of damaged files that were set aside, beside everything else and a few rows at a time. It
 //! goes on where it was after a restart. Decides nothing about rows; which are copied, the store knows.
 
+use std::future::pending;
 use std::io;
 use std::path::PathBuf;
 
@@ -53,7 +54,9 @@ impl Salvager {
         loop {
             match self.see_to_removed().await {
                 Err(WriteError::Ended) => return Err(WriteError::Ended),
-                Ok(()) | Err(_) => sleep(SET_ASIDE_LOOK_EVERY).await,
+                // The next one is set aside at a start.
+                Ok(false) => return pending().await,
+                Ok(true) | Err(_) => sleep(SET_ASIDE_LOOK_EVERY).await,
             }
         }
     }
@@ -209,9 +212,11 @@ impl Salvager {
         }
     }
 
-    /// What a person has removed is over.
-    async fn see_to_removed(&self) -> Result<(), WriteError> {
-        for file in salvage::kept(&self.reader()?)? {
+    /// What a person has removed is over. Says whether there is anything to be removed.
+    async fn see_to_removed(&self) -> Result<bool, WriteError> {
+        let kept = salvage::kept(&self.reader()?)?;
+        let is_any = !kept.is_empty();
+        for file in kept {
             let gone = ["", "-wal"].iter().all(|suffix| {
                 let path = self.state_directory.join(format!("{file}{suffix}"));
                 path.try_exists().is_ok_and(|there| !there)
@@ -220,7 +225,7 @@ impl Salvager {
                 self.store.removed(file, self.clock.wall()).await?;
             }
         }
-        Ok(())
+        Ok(is_any)
     }
 
     fn reader(&self) -> Result<Reader, WriteError> {
