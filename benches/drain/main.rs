@@ -11,11 +11,9 @@ mod lone;
 #[path = "../shared/mod.rs"]
 mod shared;
 
-use std::path::PathBuf;
-
 use clap::Parser;
 
-use shared::place::Place;
+use shared::place::{Common, Place};
 
 /// The arguments after `--`.
 #[derive(Debug, Parser)]
@@ -32,17 +30,13 @@ struct Arguments {
     /// Only what has this in its name: lone, listing.
     #[arg(long, default_value = "")]
     only: String,
-    /// The program to measure.
-    #[arg(long, default_value = env!("CARGO_BIN_EXE_belvo-gateway"))]
-    program: PathBuf,
-    /// What cargo calls every bench with.
-    #[arg(long, hide = true)]
-    bench: bool,
+    #[command(flatten)]
+    common: Common,
 }
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let place = Place::new(arguments.program.clone())?;
+    let place = Place::new(arguments.common.program.clone())?;
     println!("{}\n", place.machine());
     if "lone".contains(&arguments.only) {
         let table = lone::measure(&place, arguments.checkpoints)?;

@@ -12,14 +12,13 @@ mod reading;
 #[path = "../shared/mod.rs"]
 mod shared;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
 use belvo_gateway::standin::sender::Sender;
 use clap::Parser;
 
-use shared::place::Place;
+use shared::place::{Common, Place};
 use shared::program::{PATH, Site};
 use shared::report::{markdown, median, ms};
 
@@ -38,12 +37,8 @@ struct Arguments {
     /// Only what has this in its name: start, reading, rates.
     #[arg(long, default_value = "")]
     only: String,
-    /// The program to measure.
-    #[arg(long, default_value = env!("CARGO_BIN_EXE_belvo-gateway"))]
-    program: PathBuf,
-    /// What cargo calls every bench with.
-    #[arg(long, hide = true)]
-    bench: bool,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// Starts of each file.
@@ -53,7 +48,7 @@ fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let window = Duration::try_from_secs_f64(arguments.seconds).context("--seconds")?;
     let chosen = |name: &str| name.contains(&arguments.only);
-    let place = Place::new(arguments.program.clone())?;
+    let place = Place::new(arguments.common.program.clone())?;
     println!("{}\n", place.machine());
     let site = Site::new(&place)?;
     eprintln!("the program fills a file ...");

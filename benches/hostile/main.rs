@@ -14,12 +14,11 @@ mod shared;
 mod subject;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Parser;
 
-use shared::place::Place;
+use shared::place::{Common, Place};
 use shared::report::{mib, ms};
 use shared::steady::{self, Answered};
 use subject::Subject;
@@ -33,18 +32,14 @@ struct Arguments {
     /// Only what has this in its name: flood, offenders, authorization.
     #[arg(long, default_value = "")]
     only: String,
-    /// The program to measure.
-    #[arg(long, default_value = env!("CARGO_BIN_EXE_belvo-gateway"))]
-    program: PathBuf,
-    /// What cargo calls every bench with.
-    #[arg(long, hide = true)]
-    bench: bool,
+    #[command(flatten)]
+    common: Common,
 }
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let time = Duration::from_secs(arguments.seconds);
-    let place = Place::new(arguments.program.clone())?;
+    let place = Place::new(arguments.common.program.clone())?;
     println!("{}\n", place.machine());
     if "flood".contains(&arguments.only) {
         flood(&place, time)?;

@@ -26,7 +26,7 @@ use clap::Parser;
 use figures::Figures;
 use scenario::Scenario;
 use servers::{Listening, Role};
-use shared::place::Place;
+use shared::place::{Common, Place};
 
 /// How long an idle gateway is watched.
 const IDLE: Duration = Duration::from_secs(60);
@@ -44,12 +44,8 @@ struct Arguments {
     /// start, idle.
     #[arg(long, default_value = "")]
     only: String,
-    /// The program to measure.
-    #[arg(long, default_value = env!("CARGO_BIN_EXE_belvo-gateway"))]
-    program: PathBuf,
-    /// What cargo calls every bench with.
-    #[arg(long, hide = true)]
-    bench: bool,
+    #[command(flatten)]
+    common: Common,
     /// Be what the program is compared to, in a process of its own.
     #[arg(long, hide = true, requires = "directory")]
     role: Option<Role>,
@@ -83,7 +79,7 @@ fn main() -> anyhow::Result<()> {
 }
 
 fn measure(arguments: &Arguments, window: Duration) -> anyhow::Result<()> {
-    let place = Place::new(arguments.program.clone())?;
+    let place = Place::new(arguments.common.program.clone())?;
     println!(
         "{}; {} rounds of {window:?}, in which the subjects take turns. Rates, times and ratios are medians of the rounds; \
          what a webhook costs is the mean over all of them.\n",

@@ -72,6 +72,17 @@ impl Place {
     }
 }
 
+// No doc comment: it would take the place of each bench's own in its help.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Common {
+    /// The program to measure.
+    #[arg(long, default_value = env!("CARGO_BIN_EXE_belvo-gateway"))]
+    pub(crate) program: PathBuf,
+    /// What cargo calls every bench with.
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
 fn compile_faults(directory: &Path) -> anyhow::Result<PathBuf> {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/vocabulary/faults.c");
     let library = directory.join("faults.so");
