@@ -84,7 +84,8 @@ impl Disk {
     }
 }
 
-async fn settled(at: Option<Instant>) {
+/// Waits until then, if there is such a time.
+pub(super) async fn settled(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,

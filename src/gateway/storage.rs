@@ -2,8 +2,9 @@
 //! afterwards, when it can be written: while it lasts the log says it, and every webhook is answered 503.
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
+use super::room::settled;
 use crate::database::Failing;
 use crate::limits::STORAGE_SETTLED;
 use crate::store::problems::{Change, Kind, Problem};
@@ -58,12 +59,5 @@ impl Storage {
             next_step: "have another card at hand: a card that fails once may fail for good (dmesg). Webhooks are taken again as soon as something can be written, and this goes by itself then".to_owned(),
             evidence: None,
         })
-    }
-}
-
-async fn settled(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }
