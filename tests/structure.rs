@@ -304,6 +304,7 @@ const IMPURE: &[&str] = &[
     "SystemTime::now",
     "Instant::now",
     "UnixMs::now",
+    "Stamp::now",
     "clock::Clock",
     "fastrand::",
     "std::fs",

@@ -245,7 +245,8 @@ where
 }
 
 impl Writer {
-    /// Starts the thread on an open connection; in the runtime that appends. The receiver is told when the thread has ended, for whatever reason.
+    /// Starts the thread on an open connection; in the runtime that appends. The receiver is told when the thread has ended,
+    /// for whatever reason.
     ///
     /// # Errors
     /// When the system gives no thread.

@@ -210,11 +210,6 @@ impl Clock {
         (self.stamp)(self)
     }
 
-    /// By how many milliseconds the wall clock is ahead of the time by which waits are counted.
-    pub fn ahead(&self) -> i64 {
-        self.wall().0.saturating_sub(self.now().0)
-    }
-
     /// Counts waits from what the wall clock shows now. Who has stored such times has to move them by what this says: the
     /// milliseconds by which it was ahead.
     pub fn follow(&self) -> i64 {
