@@ -69,9 +69,11 @@ pub const BACKLOG: u32 = 1_024;
 /// From SIGTERM to the end of the last connection that is still being answered.
 pub const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
 
-/// Between two looks at whether the certificate's files have changed, and at how long it is still valid: two calls of the
-/// system, and a renewed certificate is used long before the old one ends.
+/// Between two looks at whether the certificate's files have changed, where no change is told of or the last one could not
+/// be used: two calls of the system, and a renewed certificate is used long before the old one ends.
 pub const CERTIFICATE_LOOK_EVERY: Duration = Duration::from_secs(60);
+/// The same where changes are told of: for what another machine changes on a network share, and for the days that pass.
+pub const CERTIFICATE_LOOK_ANYWAY: Duration = Duration::from_secs(6 * 3600);
 /// Files that have changed are read when they have not changed again for this long: a program that copies them is done.
 pub const CERTIFICATE_SETTLED: Duration = Duration::from_secs(2);
 /// A certificate that ends sooner than this should have been renewed: clients renew those of 90 days at 30 ...

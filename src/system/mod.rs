@@ -12,3 +12,4 @@ pub mod secret;
 pub mod stop;
 pub mod times;
 pub mod tls;
+pub mod watch;
