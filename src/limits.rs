@@ -248,7 +248,7 @@ pub const SET_ASIDE_LOOK_EVERY: Duration = Duration::from_secs(60);
 // The drain.
 
 /// Journal rows planned in one transaction.
-pub const PLAN_ROWS_MAX: u32 = 256;
+pub const PLAN_ROWS_MAX: u32 = 64;
 /// Bytes of bodies after which such a transaction takes no more rows.
 pub const PLAN_BYTES_MAX: usize = 1024 * 1024;
 /// Planning happens at most once in this time while webhooks stream in ...

@@ -1,6 +1,7 @@
 //! Plans what is new in the journal: at once when it is quiet, at most once a second while webhooks stream in. Knows the
 //! journal and the store; what a row leads to is decided in `plan`.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -161,7 +162,8 @@ impl Planner {
                 }
             }
         }
-        self.store.plan(planned.clone(), now).await?;
+        let planned: Arc<[Planned]> = planned.into();
+        self.store.plan(Arc::clone(&planned), now).await?;
         planned.iter().for_each(log);
         Ok(())
     }
