@@ -73,6 +73,10 @@ const ONLY: &[Only] = &[
                 "the room on the disk, and setting some aside",
             ),
             ("system/boot.rs", "the time since boot"),
+            (
+                "system/handed_over.rs",
+                "whether a socket is one that listens",
+            ),
         ],
     },
     Only {
@@ -133,7 +137,10 @@ const ONLY: &[Only] = &[
     Only {
         what: "what systemd is told",
         words: &["sd_notify::"],
-        places: &[("system/notify.rs", "readiness and the watchdog")],
+        places: &[
+            ("system/notify.rs", "readiness and the watchdog"),
+            ("system/handed_over.rs", "the sockets that it hands over"),
+        ],
     },
     Only {
         what: "making certificates",
@@ -188,7 +195,10 @@ const ONLY: &[Only] = &[
     Only {
         what: "unsafe code",
         words: &["unsafe"],
-        places: &[],
+        places: &[(
+            "system/handed_over.rs",
+            "a number from the environment becomes a descriptor",
+        )],
     },
     Only {
         what: "a panic without a reason",
