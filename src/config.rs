@@ -114,13 +114,15 @@ impl Origin {
     }
 }
 
-/// What the service manager says: where state and credentials are.
+/// What the service manager says: where state and credentials are, and where it listens for us.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
     /// `$STATE_DIRECTORY`.
     pub state_directory: Option<PathBuf>,
     /// `$CREDENTIALS_DIRECTORY`.
     pub credentials_directory: Option<PathBuf>,
+    /// The addresses of the sockets that it hands over; where there are some, nothing else is listened on.
+    pub sockets: Vec<SocketAddr>,
 }
 
 impl Surroundings {
@@ -130,6 +132,7 @@ impl Surroundings {
         Self {
             state_directory: path("STATE_DIRECTORY"),
             credentials_directory: path("CREDENTIALS_DIRECTORY"),
+            sockets: Vec::new(),
         }
     }
 
@@ -516,7 +519,10 @@ impl<'a> Document<'a> {
         table: ListenTable,
         surroundings: &Surroundings,
     ) -> Result<Listen, ConfigError> {
-        let default = || vec!["0.0.0.0:8443".to_owned()];
+        let default = || match surroundings.sockets.as_slice() {
+            [] => vec!["0.0.0.0:8443".to_owned()],
+            sockets => sockets.iter().map(ToString::to_string).collect(),
+        };
         let addresses = self.each("listen.address", table.address.unwrap_or_else(default), |text| {
             text.parse().map_err(|_| {
                 format!("{text:?} is no address with a port; write for example \"0.0.0.0:8443\" or \"[::]:8443\"")
@@ -558,6 +564,30 @@ impl<'a> Document<'a> {
             connections_max,
             drift_alarm: table.drift_alarm.unwrap_or(true),
         })
+    }
+
+    /// Nobody but this machine, or a proxy that does TLS, may send without it: by the addresses that are served.
+    fn without_tls(
+        &self,
+        listen: &Listen,
+        surroundings: &Surroundings,
+    ) -> Result<Tls, ConfigError> {
+        let is_open = |address: &&SocketAddr| !address.ip().to_canonical().is_loopback();
+        let needs = "\"off\" needs loopback addresses or trusted-proxies that do TLS, and";
+        let open = match surroundings.sockets.as_slice() {
+            [] => listen.addresses.iter().find(is_open).map(|address| format!("{needs} listen.address has {address}")),
+            sockets => sockets.iter().find(is_open).map(|address| {
+                format!(
+                    "{needs} the service manager hands over {address}; write ListenStream=127.0.0.1:{} into a drop-in \
+                     (systemctl edit belvo-gateway.socket), after an empty ListenStream=",
+                    address.port()
+                )
+            }),
+        };
+        match open {
+            Some(wrong) if listen.proxies.is_none() => Err(self.wrong("tls.mode", wrong)),
+            _ => Ok(Tls::Off),
+        }
     }
 
     fn proxies(
@@ -634,13 +664,7 @@ impl<'a> Document<'a> {
                 })?;
                 Ok(Tls::Files { certificate, key })
             }
-            Some("off") => match listen.addresses.iter().find(|address| !address.ip().to_canonical().is_loopback()) {
-                Some(address) if listen.proxies.is_none() => Err(self.wrong(
-                    "tls.mode",
-                    format!("\"off\" needs loopback addresses or trusted-proxies that do TLS, and listen.address has {address}"),
-                )),
-                _ => Ok(Tls::Off),
-            },
+            Some("off") => self.without_tls(listen, surroundings),
             Some("acme") if cfg!(feature = "acme") => self.acme(table).map(Tls::Acme),
             Some("acme") => Err(self.wrong(
                 "tls.mode",
@@ -1180,6 +1204,7 @@ mod tests {
         let credentials_directory = Some(credentials.path().to_owned());
         let surroundings = Surroundings {
             credentials_directory,
+            sockets: Vec::new(),
             state_directory: Some(PathBuf::from("/var/lib/x")),
         };
         let text = LEAST.replace("state-directory = \"/s\"\n", "");

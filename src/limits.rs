@@ -66,6 +66,9 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections the kernel queues before `accept`: what a flood of thousands a second brings while this thread waits for its
 /// turn. One that does not fit is tried again by its sender after a second, Belvo's like any other.
 pub const BACKLOG: u32 = 1_024;
+/// After SIGTERM, for a connection that is open to end its handshake, and then to begin its last request: two round trips
+/// to another continent. Whoever had just connected, or sends one request after the other, is answered.
+pub const LAST_REQUEST_WAIT: Duration = Duration::from_millis(500);
 /// From SIGTERM to the end of the last connection that is still being answered.
 pub const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
 

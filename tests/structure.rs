@@ -74,6 +74,10 @@ const ONLY: &[Only] = &[
             ),
             ("system/boot.rs", "the time since boot"),
             ("system/watch.rs", "changes of files"),
+            (
+                "system/handed_over.rs",
+                "whether a socket is one that listens",
+            ),
         ],
     },
     Only {
@@ -134,7 +138,10 @@ const ONLY: &[Only] = &[
     Only {
         what: "what systemd is told",
         words: &["sd_notify::"],
-        places: &[("system/notify.rs", "readiness and the watchdog")],
+        places: &[
+            ("system/notify.rs", "readiness and the watchdog"),
+            ("system/handed_over.rs", "the sockets that it hands over"),
+        ],
     },
     Only {
         what: "making certificates",
@@ -189,7 +196,10 @@ const ONLY: &[Only] = &[
     Only {
         what: "unsafe code",
         words: &["unsafe"],
-        places: &[],
+        places: &[(
+            "system/handed_over.rs",
+            "a number from the environment becomes a descriptor",
+        )],
     },
     Only {
         what: "a panic without a reason",

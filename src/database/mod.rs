@@ -55,7 +55,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Another process holds the lock.
-    #[error("the state directory {} is in use by another gateway; stop it first (systemctl stop belvo-gateway), or give this one a state-directory of its own", .0.display())]
+    #[error("the state directory {} is in use by another gateway; stop it first (systemctl stop belvo-gateway.socket belvo-gateway), or give this one a state-directory of its own", .0.display())]
     Locked(PathBuf),
     /// The file cannot be read by this user, or not now.
     #[error(

@@ -6,6 +6,7 @@ pub mod certificate;
 pub mod clock;
 pub mod errors;
 pub mod files;
+pub mod handed_over;
 pub mod logging;
 pub mod notify;
 pub mod secret;
