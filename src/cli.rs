@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use tracing::Level;
 
 /// Exit code of a bad configuration, as systemd knows it (EX_CONFIG of sysexits.h).
@@ -264,13 +264,18 @@ pub fn parse() -> Result<Command, ExitCode> {
     })
 }
 
+/// The whole command line as a table: what the man pages and the shells' completions are made from.
+#[must_use]
+pub fn table() -> clap::Command {
+    Cli::command()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_well_formed() {
-        Cli::command().debug_assert();
+        table().debug_assert();
     }
 }
