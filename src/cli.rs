@@ -42,6 +42,8 @@ pub enum Command {
     Reconcile(Reconcile),
     /// Remove everything that is kept of a link, for good. Only shows what that is, unless --yes is given.
     Erase(Erase),
+    /// Copy the file to one clean file, while the gateway runs or not, and check the copy.
+    Snapshot(Snapshot),
     /// Read the whole file and say whether it is as it should be. Exit 1 when it is not.
     Verify(Verify),
 }
@@ -223,6 +225,19 @@ pub struct Erase {
     /// Do it.
     #[arg(long)]
     pub yes: bool,
+}
+
+/// Arguments of `snapshot`.
+#[derive(Args, Debug)]
+pub struct Snapshot {
+    /// Where the file is that is copied.
+    #[command(flatten)]
+    pub reading: Reading,
+    /// The file to make, outside the state directory and best on another medium.
+    pub file: PathBuf,
+    /// Replace it when it is there already.
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// Arguments of `verify`.

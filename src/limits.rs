@@ -243,6 +243,17 @@ pub const SEQ_LEAP: i64 = 1_000_000;
 /// Between two looks at whether a damaged file was removed.
 pub const SET_ASIDE_LOOK_EVERY: Duration = Duration::from_secs(60);
 
+// A copy of the file.
+
+/// Bytes that are copied between two syncs: a commit on the same card waits for as many at most.
+pub const SNAPSHOT_STEP_BYTES: u64 = 1024 * 1024;
+/// The copy rests after each step for as long as the step took, so that half of the card is for others, and for this long
+/// at most.
+pub const SNAPSHOT_PAUSE_MAX: Duration = Duration::from_millis(500);
+/// The WAL cannot start over meanwhile. When it has grown by so many bytes, some twenty thousand webhooks, the copy is
+/// given up: it takes that room until the next stop.
+pub const SNAPSHOT_WAL_BYTES_MAX: u64 = 128 * 1024 * 1024;
+
 // The drain.
 
 /// Journal rows planned in one transaction.

@@ -55,6 +55,7 @@ fn version_and_help_say_what_this_is() {
         "reconcile",
         "erase",
         "verify",
+        "snapshot",
     ] {
         assert!(run("--help").contains(command), "{command}");
     }

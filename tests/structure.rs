@@ -73,6 +73,7 @@ const ONLY: &[Only] = &[
                 "the room on the disk, and setting some aside",
             ),
             ("system/boot.rs", "the time since boot"),
+            ("system/medium.rs", "what a directory lies on"),
         ],
     },
     Only {

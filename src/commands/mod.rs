@@ -11,6 +11,7 @@ pub mod problems;
 pub mod reconcile;
 pub mod retry;
 pub mod serve;
+pub mod snapshot;
 pub mod status;
 pub mod verify;
 
@@ -39,6 +40,7 @@ pub fn run(command: &Command) -> ExitCode {
         Command::Retry(arguments) => retry::run(arguments),
         Command::Reconcile(arguments) => reconcile::run(arguments),
         Command::Erase(arguments) => erase::run(arguments),
+        Command::Snapshot(arguments) => snapshot::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
     };
     outcome.unwrap_or_else(|error| {

@@ -18,6 +18,7 @@ mod migrations;
 pub mod pages;
 pub mod remains;
 pub mod room;
+pub mod snapshot;
 mod wal;
 mod writer;
 
