@@ -48,6 +48,7 @@ fn version_and_help_say_what_this_is() {
         "serve",
         "demo",
         "check",
+        "doctor",
         "status",
         "events",
         "problems",

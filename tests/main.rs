@@ -10,6 +10,7 @@ mod commands;
 mod contract;
 mod crashes;
 mod damage;
+mod doctor;
 mod fetching;
 mod following;
 mod fuzzed;

@@ -4,6 +4,7 @@
 mod acting;
 pub mod check;
 pub mod demo;
+pub mod doctor;
 pub mod erase;
 pub mod events;
 mod explain;
@@ -34,6 +35,7 @@ pub fn run(command: &Command) -> ExitCode {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Demo(arguments) => demo::run(arguments),
         Command::Check(arguments) => check::run(arguments),
+        Command::Doctor(arguments) => doctor::run(arguments),
         Command::Status(arguments) => status::run(arguments),
         Command::Events(arguments) => events::run(arguments),
         Command::Problems(arguments) => problems::run(arguments),

@@ -99,6 +99,11 @@ impl Floor {
         self.bytes.min(total / FLOOR_PART)
     }
 
+    /// The floor on a file system of this size, for whoever tells how near it is.
+    pub fn least_on(self, total: u64) -> u64 {
+        self.on(total)
+    }
+
     /// What others leave free on one of this size: twice the floor, so that webhooks do not end at it at once.
     pub fn kept_on(self, total: u64) -> u64 {
         self.on(total).saturating_mul(2)

@@ -1,10 +1,15 @@
 //! What a directory lies on: the kind of its file system, the room that is left, whether it can be written. Knows the
 //! file systems that a box may have, and nothing of what is kept on them.
 
+use std::fs::{self, OpenOptions};
 use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{StatVfsMountFlags, statfs, statvfs};
+
+use crate::limits::{DOCTOR_SYNC_BYTES, DOCTOR_SYNC_WAIT, DOCTOR_SYNCS};
 
 /// What a file system is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,4 +84,38 @@ impl Medium {
             is_read_only: found.f_flag.contains(StatVfsMountFlags::RDONLY),
         })
     }
+}
+
+/// How long a write that is synced takes in this directory, quickest first: to a file of its own, which is removed. Its
+/// size does not change meanwhile, as that of a WAL does not.
+///
+/// # Errors
+/// When nothing can be written there.
+pub fn time_syncs(directory: &Path) -> io::Result<Vec<Duration>> {
+    let path = directory.join(format!(".doctor-{}", std::process::id()));
+    let times = time_syncs_of(&path);
+    // It is not there when it could not be made.
+    drop(fs::remove_file(&path));
+    times
+}
+
+fn time_syncs_of(path: &Path) -> io::Result<Vec<Duration>> {
+    const BYTES: [u8; DOCTOR_SYNC_BYTES] = [0x5a; DOCTOR_SYNC_BYTES];
+    let file = OpenOptions::new()
+        .create_new(true)
+        .write(true)
+        .mode(0o600)
+        .open(path)?;
+    file.write_all_at(&BYTES, 0)?;
+    file.sync_all()?;
+    let begun = Instant::now();
+    let mut times = Vec::with_capacity(DOCTOR_SYNCS);
+    while times.len() < DOCTOR_SYNCS && begun.elapsed() < DOCTOR_SYNC_WAIT {
+        let at = Instant::now();
+        file.write_all_at(&BYTES, 0)?;
+        file.sync_data()?;
+        times.push(at.elapsed());
+    }
+    times.sort();
+    Ok(times)
 }

@@ -3,6 +3,7 @@
 
 pub mod boot;
 pub mod certificate;
+pub mod chain;
 pub mod clock;
 pub mod errors;
 pub mod files;
