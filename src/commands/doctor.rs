@@ -18,7 +18,7 @@ use serde::Serialize;
 
 use super::{print, table};
 use crate::cli;
-use crate::config::{self, ConfigError, Settings, Surroundings};
+use crate::config::{self, CREDSTORE, ConfigError, Settings, Surroundings};
 use crate::database::room::Floor;
 use crate::system::errors::sentence;
 
@@ -144,8 +144,9 @@ fn configuration(path: &Path, service: &Surroundings) -> (Option<Settings>, Vec<
     };
     let said = sentence(&error);
     // The key may be a credential that only root and the service can see.
+    let is_hidden = service.credentials_directory.is_none() && Path::new(CREDSTORE).is_dir();
     let lacks_key = matches!(&error, ConfigError::Wrong { key, .. } if key == "tls.key: ");
-    let finding = if is_denied(&said) || (lacks_key && service.credentials_directory.is_none()) {
+    let finding = if is_denied(&said) || (lacks_key && is_hidden) {
         Finding::unseen(CHECK, said)
     } else {
         let next = "correct it; belvo-gateway check says the same, and the gateway does not start until it is right";

@@ -176,3 +176,60 @@ fn properties(unit: &'static str) -> Option<Properties> {
         .success()
         .then(|| text.lines().filter_map(pair).collect())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::How;
+    use super::*;
+
+    fn unit(pairs: &[(&str, &str)]) -> Properties {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        pairs.iter().map(owned).collect()
+    }
+
+    #[test]
+    fn a_service_that_does_not_stay_up_is_broken_and_one_that_was_stopped_is_not() {
+        let how = |active, restarts| {
+            let found = runs(&unit(&[("ActiveState", active), ("NRestarts", restarts)]));
+            found.how
+        };
+        assert_eq!(how("active", "0"), How::Ok);
+        assert_eq!(how("active", "6"), How::Warning);
+        assert_eq!(how("inactive", "0"), How::Warning);
+        assert_eq!(how("failed", "0"), How::Broken);
+        assert_eq!(how("activating", "12"), How::Broken);
+    }
+
+    #[test]
+    fn the_socket_starts_the_gateway_with_the_machine_as_well_as_the_service_does() {
+        let (on, off) = ("enabled", "disabled");
+        let state = |state| unit(&[("UnitFileState", state)]);
+        assert!(starts_by_itself(&state(on), None).is_none());
+        assert!(starts_by_itself(&state(off), Some(&state(on))).is_none());
+        assert!(starts_by_itself(&state(off), Some(&state(off))).is_some());
+    }
+
+    #[test]
+    fn drop_ins_are_named_and_what_systemd_has_not_read_is_said() {
+        let found = overridden(&unit(&[
+            (
+                "FragmentPath",
+                "/usr/lib/systemd/system/belvo-gateway.service",
+            ),
+            (
+                "DropInPaths",
+                "/etc/systemd/system/belvo-gateway.service.d/override.conf",
+            ),
+            ("NeedDaemonReload", "yes"),
+        ]));
+        assert!(
+            found[0].what.ends_with("override.conf"),
+            "{}",
+            found[0].what
+        );
+        assert_eq!(
+            (found[1].check, found[1].how),
+            ("unit-reload", How::Warning)
+        );
+    }
+}
