@@ -25,7 +25,17 @@ use crate::limits::{
 use crate::system::files::{self, ReadError};
 
 /// Belvo sends webhooks from these three addresses, for both environments (docs/belvo.md, Delivery).
-const BELVO_SOURCES: [&str; 3] = ["3.130.254.46", "18.220.61.186", "18.223.45.212"];
+pub const BELVO_SOURCES: [&str; 3] = ["3.130.254.46", "18.220.61.186", "18.223.45.212"];
+
+/// The service, as systemd knows it.
+pub const SERVICE: &str = "belvo-gateway";
+/// Its state directory, unless another is configured.
+pub const STATE: &str = "/var/lib/belvo-gateway";
+/// Where the credentials are that the running service was given ...
+const GIVEN: &str = "/run/credentials/belvo-gateway.service";
+/// ... and where they come from, each as `belvo-gateway.NAME`.
+pub const CREDSTORE: &str = "/etc/credstore";
+const CREDENTIALS: [&str; 2] = [GIVEN, CREDSTORE];
 
 const MIB: u64 = 1024 * 1024;
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -136,12 +146,26 @@ impl Surroundings {
         }
     }
 
-    /// Where a credential is, when the service manager has passed it.
+    /// As the service finds them, for a command that was typed by hand: where the process has none, the credentials of
+    /// the running service, or those that it would be given, and its state directory.
+    pub fn of_the_service() -> Self {
+        let own = Self::of_process();
+        let can_be_read = |path: &str| std::fs::read_dir(path).is_ok().then(|| path.into());
+        let credentials = || CREDENTIALS.into_iter().find_map(can_be_read);
+        Self {
+            state_directory: own.state_directory.or_else(|| can_be_read(STATE)),
+            credentials_directory: own.credentials_directory.or_else(credentials),
+        }
+    }
+
+    /// Where a credential is, when the service manager has passed it or keeps it for the service.
     fn credential(&self, name: &str) -> Option<PathBuf> {
-        self.credentials_directory
-            .as_ref()
-            .map(|directory| directory.join(name))
-            .filter(|path| path.exists())
+        let directory = self.credentials_directory.as_ref()?;
+        let kept = format!("{SERVICE}.{name}");
+        [name, &kept]
+            .map(|name| directory.join(name))
+            .into_iter()
+            .find(|path| path.exists())
     }
 }
 

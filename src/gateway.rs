@@ -168,13 +168,14 @@ pub fn read_material(settings: &Settings) -> Result<Material, MaterialError> {
     })
 }
 
-fn key_files(settings: &Settings) -> Option<KeyFiles> {
+/// The files of the API keys, if there are any.
+pub(crate) fn key_files(settings: &Settings) -> Option<KeyFiles> {
     let (id, password) = settings.api.keys.clone()?;
     Some(KeyFiles { id, password })
 }
 
 /// What requests are judged by: of the settings, and of the files that they name.
-fn rules(settings: &Settings, authorization: Authorization) -> Rules {
+pub(crate) fn rules(settings: &Settings, authorization: Authorization) -> Rules {
     Rules {
         allow: settings.listen.allow.clone(),
         proxies: settings.listen.proxies.clone(),
@@ -256,7 +257,7 @@ fn say_set_aside(set_aside: Option<SetAside>, notices: &Notices) {
 }
 
 /// The files of the listener's certificate, if it does TLS.
-fn tls_files(settings: &Settings) -> Option<tls::Files> {
+pub(crate) fn tls_files(settings: &Settings) -> Option<tls::Files> {
     let (certificate, key) = match &settings.tls {
         Tls::Files { certificate, key } => (certificate.clone(), key.clone()),
         Tls::Acme(acme) => {

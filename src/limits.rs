@@ -248,6 +248,38 @@ pub const SEQ_LEAP: i64 = 1_000_000;
 /// Between two looks at whether a damaged file was removed.
 pub const SET_ASIDE_LOOK_EVERY: Duration = Duration::from_secs(60);
 
+// The doctor.
+
+/// All that it asks of the network.
+pub const DOCTOR_NETWORK_WAIT: Duration = Duration::from_secs(5);
+/// Its look at the pages of the file: of a large one, as much as fits.
+pub const DOCTOR_CHECK_WAIT: Duration = Duration::from_secs(2);
+/// For the service manager to answer.
+pub const DOCTOR_UNIT_WAIT: Duration = Duration::from_secs(2);
+/// Syncs that are timed: enough for a median, and little wear ...
+pub const DOCTOR_SYNCS: usize = 20;
+/// ... of so many bytes each, two pages of the file ...
+pub const DOCTOR_SYNC_BYTES: usize = 4 * 1024;
+/// ... and none is begun after this, on a card where each takes long.
+pub const DOCTOR_SYNC_WAIT: Duration = Duration::from_secs(3);
+/// A median above this answers fewer than twenty webhooks a second, one after the other; good cards take 2 to 10 ms.
+pub const SYNC_SLOW: Duration = Duration::from_millis(50);
+/// A single sync above this is a part of the four seconds that an answer has.
+pub const SYNC_STUCK: Duration = Duration::from_secs(1);
+/// Restarts by systemd since the service was started, above which something is wrong with it.
+pub const RESTARTS_MANY: u64 = 5;
+
+// A copy of the file.
+
+/// Bytes that are copied between two syncs: a commit on the same card waits for as many at most.
+pub const SNAPSHOT_STEP_BYTES: u64 = 1024 * 1024;
+/// The copy rests after each step for as long as the step took, so that half of the card is for others, and for this long
+/// at most.
+pub const SNAPSHOT_PAUSE_MAX: Duration = Duration::from_millis(500);
+/// The WAL cannot start over meanwhile. When it has grown by so many bytes, some twenty thousand webhooks, the copy is
+/// given up: it takes that room until the next stop.
+pub const SNAPSHOT_WAL_BYTES_MAX: u64 = 128 * 1024 * 1024;
+
 // The drain.
 
 /// Journal rows planned in one transaction.

@@ -45,6 +45,7 @@ const ONLY: &[Only] = &[
             ("fetch/client.rs", "the client's side"),
             ("acme/client.rs", "the same for an authority"),
             ("system/tls.rs", "names the provider"),
+            ("system/chain.rs", "judges a chain as a client would"),
             ("gateway.rs", "hands settings and roots on"),
             ("standin/", "plays Belvo"),
         ],
@@ -78,6 +79,7 @@ const ONLY: &[Only] = &[
                 "system/handed_over.rs",
                 "whether a socket is one that listens",
             ),
+            ("system/medium.rs", "what a directory lies on"),
         ],
     },
     Only {
@@ -166,6 +168,10 @@ const ONLY: &[Only] = &[
             ("config.rs", "reads addresses into the source check's type"),
             ("commands/check.rs", "says which proxies are believed"),
             ("commands/explain.rs", "asks whom it would judge"),
+            (
+                "commands/doctor/",
+                "asks the same, and reads the certificate",
+            ),
         ],
     },
     Only {
@@ -190,6 +196,7 @@ const ONLY: &[Only] = &[
                 "takes the way to a server and nothing of what is asked there",
             ),
             ("drain/", "asks it for pages"),
+            ("commands/doctor/", "asks once whether the keys are right"),
             ("operate/", "lists the links, to compare"),
         ],
     },

@@ -92,7 +92,7 @@ pub(super) fn are_same_roots(one: &Roots, other: &Roots) -> bool {
 }
 
 /// The system's certificates, which its own updates keep fresh; the built-in ones only where the system has none.
-fn system_roots() -> RootCertStore {
+pub fn system_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
