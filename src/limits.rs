@@ -247,6 +247,9 @@ pub const SET_ASIDE_LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Journal rows planned in one transaction.
 pub const PLAN_ROWS_MAX: u32 = 256;
+/// Webhooks of one such transaction that are logged one by one; more are one line with numbers. A new link brings some ten
+/// at once, and a flood must not push everything else out of the log: the file has each of them.
+pub const PLAN_LINES_MAX: usize = 20;
 /// Bytes of bodies after which such a transaction takes no more rows.
 pub const PLAN_BYTES_MAX: usize = 1024 * 1024;
 /// Planning happens at most once in this time while webhooks stream in ...

@@ -14,6 +14,7 @@ mod fetching;
 mod following;
 mod fuzzed;
 mod hostile;
+mod journald;
 mod memory;
 mod operating;
 mod order;
