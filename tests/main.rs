@@ -4,6 +4,7 @@
 mod acme;
 mod answers;
 mod bad_input;
+mod book;
 mod certificates;
 mod clock;
 mod commands;
