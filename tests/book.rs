@@ -51,7 +51,8 @@ const NOT_HERE: &[(&str, &str)] = &[
         "install -d -m 0700 ",
         "makes directories of the system's, as root",
     ),
-    ("umask 077", "says something to the shell"),
+    ("(umask 077", "begins what takes secrets"),
+    (")", "ends it"),
     (
         "cat > /etc/credstore/",
         "takes a secret from a terminal, as root",
@@ -64,6 +65,15 @@ const NOT_HERE: &[(&str, &str)] = &[
     (
         "install -d -m 0750 -o belvo-gateway",
         "needs root and the service's user; tests/snapshot.rs restores a copy",
+    ),
+    (
+        "install -d -m 0755 /etc/belvo-gateway/tls",
+        "puts a certificate into the system's place, as root",
+    ),
+    ("install -m 0644 fullchain.pem", "the same"),
+    (
+        "install -m 0600 -o belvo-gateway",
+        "needs root and the service's user",
     ),
     ("rm -f /var/lib/belvo-gateway/", "the same"),
     ("install -m 0640 -o belvo-gateway", "the same"),
