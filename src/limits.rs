@@ -284,6 +284,9 @@ pub const SNAPSHOT_WAL_BYTES_MAX: u64 = 128 * 1024 * 1024;
 
 /// Journal rows planned in one transaction.
 pub const PLAN_ROWS_MAX: u32 = 64;
+/// Webhooks of one such transaction that are logged one by one; more are one line with numbers. A new link brings some ten
+/// at once, and a flood must not push everything else out of the log: the file has each of them.
+pub const PLAN_LINES_MAX: usize = 20;
 /// Bytes of bodies after which such a transaction takes no more rows.
 pub const PLAN_BYTES_MAX: usize = 1024 * 1024;
 /// Planning happens at most once in this time while webhooks stream in ...

@@ -4,6 +4,7 @@
 mod acme;
 mod answers;
 mod bad_input;
+mod book;
 mod certificates;
 mod clock;
 mod commands;
@@ -15,6 +16,7 @@ mod fetching;
 mod following;
 mod fuzzed;
 mod hostile;
+mod journald;
 mod memory;
 mod operating;
 mod order;

@@ -15,6 +15,7 @@ use super::reload::{self, Reload};
 use super::room::Disk;
 use super::storage::Storage;
 use super::{Material, key_files, rules, warnings};
+use crate::bookkeeper::log_opened;
 use crate::config::{Settings, Tls};
 use crate::database::WriteError;
 use crate::drain::budget::Budget;
@@ -254,11 +255,10 @@ fn log(problems: &[Change], before: Option<&Noted>) {
     let was = |wanted: &Change| before.is_some_and(|before| before.problems.contains(wanted));
     for change in problems.iter().filter(|change| !was(change)) {
         match change {
-            Change::Open(problem) => {
-                warn!(next_step = problem.next_step, "{}", problem.text);
-            }
+            Change::Open(problem) => log_opened(problem),
             Change::Close(kind, _) if before.is_some() => {
-                info!("the problem {} is over", kind.name());
+                let problem = kind.name();
+                info!(problem, "the problem {problem} is over");
             }
             Change::Close(..) => {}
         }

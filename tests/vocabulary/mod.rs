@@ -30,6 +30,10 @@ pub(crate) const KEYS: (&str, &str) = ("secret-id", "secret-password");
 /// A link as Belvo would name it.
 pub(crate) const LINK: &str = "16f68516-bcbc-4cf7-b815-c500d4204e28";
 
+/// Puts the directory `$0` where journald has its sockets, and runs the rest of the arguments.
+const JOURNALD: &str = "mount -t tmpfs tmpfs /run; mkdir -p /run/systemd/journal; \
+                        mount --bind \"$0\" /run/systemd/journal; exec \"$@\"";
+
 /// How long anything may take before a test gives up on it. The machines are shared and slow at times.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Neither a file nor a process that is not our child's has an event that std could wait for.
@@ -42,6 +46,7 @@ pub(crate) struct Place {
     tables: Tables,
     environment: Vec<(String, String)>,
     level: &'static str,
+    journald: Option<PathBuf>,
     network: Option<&'static str>,
     handed_over: Option<(OwnedFd, &'static str)>,
 }
@@ -74,6 +79,7 @@ impl Place {
             tables,
             environment: Vec::new(),
             level: "debug",
+            journald: None,
             network: None,
             handed_over: None,
         }
@@ -209,6 +215,12 @@ impl Place {
     /// With a variable in the program's environment.
     pub(crate) fn with_environment(mut self, name: &str, value: impl Into<String>) -> Self {
         self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Under a journald whose socket is in this directory, in a mount namespace of its own.
+    pub(crate) fn under_journald(mut self, sockets: &Path) -> Self {
+        self.journald = Some(sockets.to_owned());
         self
     }
 
@@ -359,9 +371,16 @@ impl Place {
 
     fn command(&self, command: &str) -> Command {
         let other = std::env::var_os("GATEWAY_PROGRAM");
-        let mut program = match self.network {
-            None => Command::new(other.unwrap_or_else(|| PROGRAM.into())),
-            Some(name) => {
+        let other = other.unwrap_or_else(|| PROGRAM.into());
+        let mut program = match (self.network, &self.journald) {
+            (None, None) => Command::new(other),
+            (None, Some(sockets)) => {
+                let mut program = Command::new("unshare");
+                program.args(["--map-root-user", "--mount", "sh", "-euc", JOURNALD]);
+                program.arg(sockets).arg(other);
+                program
+            }
+            (Some(name), _) => {
                 let mut program = Command::new("ip");
                 program.args(["netns", "exec", name, PROGRAM]);
                 program
