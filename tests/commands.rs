@@ -55,6 +55,7 @@ fn version_and_help_say_what_this_is() {
         "reconcile",
         "erase",
         "verify",
+        "self-test",
     ] {
         assert!(run("--help").contains(command), "{command}");
     }

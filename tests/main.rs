@@ -23,6 +23,7 @@ mod reload;
 mod retention;
 mod room;
 mod scanners;
+mod selftest;
 mod sources;
 mod starting;
 mod structure;

@@ -76,6 +76,14 @@ const ONLY: &[Only] = &[
         ],
     },
     Only {
+        what: "options of sockets that the standard library lacks",
+        words: &["socket2::"],
+        places: &[(
+            "system/detour.rs",
+            "a connection from an address that is not ours",
+        )],
+    },
+    Only {
         what: "networks of addresses",
         words: &["ipnet::"],
         places: &[("intake/source.rs", "the source check")],
@@ -146,7 +154,13 @@ const ONLY: &[Only] = &[
     Only {
         what: "the stand-in for Belvo",
         words: &["standin::"],
-        places: &[("commands/demo", "nothing that runs in production")],
+        places: &[
+            ("commands/demo", "nothing that runs in production"),
+            (
+                "commands/selftest.rs",
+                "sends the running gateway one webhook, as Belvo would",
+            ),
+        ],
     },
     Only {
         what: "the intake",
@@ -158,6 +172,7 @@ const ONLY: &[Only] = &[
             ("config.rs", "reads addresses into the source check's type"),
             ("commands/check.rs", "says which proxies are believed"),
             ("commands/explain.rs", "asks whom it would judge"),
+            ("commands/selftest.rs", "asks whom it may come from"),
         ],
     },
     Only {

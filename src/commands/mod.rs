@@ -10,6 +10,7 @@ mod explain;
 pub mod problems;
 pub mod reconcile;
 pub mod retry;
+pub mod selftest;
 pub mod serve;
 pub mod status;
 pub mod verify;
@@ -40,6 +41,7 @@ pub fn run(command: &Command) -> ExitCode {
         Command::Reconcile(arguments) => reconcile::run(arguments),
         Command::Erase(arguments) => erase::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
+        Command::SelfTest(arguments) => selftest::run(arguments),
     };
     outcome.unwrap_or_else(|error| {
         let said = sentence(error.as_ref());

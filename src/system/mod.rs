@@ -4,6 +4,7 @@
 pub mod boot;
 pub mod certificate;
 pub mod clock;
+pub mod detour;
 pub mod errors;
 pub mod files;
 pub mod logging;
