@@ -2,6 +2,7 @@
 //! journal and the store; what a row leads to is decided in `plan`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -163,7 +164,8 @@ impl Planner {
                 }
             }
         }
-        self.store.plan(planned.clone(), now).await?;
+        let planned: Arc<[Planned]> = planned.into();
+        self.store.plan(Arc::clone(&planned), now).await?;
         log(&planned);
         Ok(())
     }

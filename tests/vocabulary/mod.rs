@@ -5,6 +5,7 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -47,6 +48,7 @@ pub(crate) struct Place {
     level: &'static str,
     journald: Option<PathBuf>,
     network: Option<&'static str>,
+    handed_over: Option<(OwnedFd, &'static str)>,
 }
 
 #[derive(Default)]
@@ -79,7 +81,14 @@ impl Place {
             level: "debug",
             journald: None,
             network: None,
+            handed_over: None,
         }
+    }
+
+    /// Started with this handed over under these names, as systemd does it with sockets.
+    pub(crate) fn handing_over(mut self, what: impl Into<OwnedFd>, names: &'static str) -> Self {
+        self.handed_over = Some((what.into(), names));
+        self
     }
 
     /// With these lines under `[storage]`.
@@ -378,6 +387,11 @@ impl Place {
             }
         };
         program.args(command.split(' ')).stdin(Stdio::null());
+        if let ("serve", Some((what, names))) = (command, &self.handed_over) {
+            let mut shell = handing_over(what, names);
+            shell.arg(program.get_program()).args(program.get_args());
+            program = shell;
+        }
         for name in [
             "CREDENTIALS_DIRECTORY",
             "STATE_DIRECTORY",
@@ -756,6 +770,22 @@ pub(crate) fn faults_library() -> &'static Path {
         assert!(compiled.success(), "{source} does not compile");
         library
     })
+}
+
+/// A shell that becomes the program named behind it, with this open as descriptor 3 and on, once for each name.
+fn handing_over(what: &OwnedFd, names: &str) -> Command {
+    let count = names.split(':').count();
+    let descriptors: String = (3..3 + count)
+        .map(|number| format!("{number}<&0 "))
+        .collect();
+    let script = format!(
+        "export LISTEN_PID=$$ LISTEN_FDS={count} LISTEN_FDNAMES={names}; exec \"$@\" {descriptors} 0</dev/null"
+    );
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", &script, "sh"])
+        .stdin(what.try_clone().expect("a descriptor"));
+    shell
 }
 
 /// What the unit sets for the program.
