@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use belvo_gateway::fetch::Class;
 use belvo_gateway::standin::objects::Household;
 use belvo_gateway::standin::payloads::{Resource, historical_update};
 
@@ -267,6 +268,16 @@ fn every_kind_of_problem_has_its_heading() {
         .filter(|heading| !heading.starts_with('`'))
         .collect();
     assert_eq!(names, kinds, "{ENGLISH} has a heading for each kind");
+}
+
+#[test]
+fn every_class_of_errors_is_explained() {
+    let english = book(ENGLISH);
+    let failed = |section: &&Section| section.heading == "### `a fetch failed: `";
+    let explained = english.sections.iter().find(failed).expect("a section");
+    for class in Class::ALL {
+        assert!(explained.code().contains(class.name()), "{}", class.name());
+    }
 }
 
 #[test]
