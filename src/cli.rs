@@ -1,6 +1,6 @@
 //! The command line: the subcommands and their arguments. Parses, and does nothing.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -49,6 +49,8 @@ pub enum Command {
     Snapshot(Snapshot),
     /// Read the whole file and say whether it is as it should be. Exit 1 when it is not.
     Verify(Verify),
+    /// Send one webhook to the running gateway as Belvo would, and show what came of it. Exit 1 when it was not kept.
+    SelfTest(SelfTest),
 }
 
 /// Where the configuration is.
@@ -267,6 +269,20 @@ pub struct Verify {
     /// for a moment only.
     #[arg(long)]
     pub set_aside: bool,
+}
+
+/// Arguments of `self-test`.
+#[derive(Args, Debug)]
+pub struct SelfTest {
+    /// Where the configuration is.
+    #[command(flatten)]
+    pub configured: Configured,
+    /// Where the gateway listens, when that is not as configured (an address of this machine).
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub to: Option<SocketAddr>,
+    /// Print JSON for programs in place of text for people.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Arguments of `problems`.

@@ -155,6 +155,7 @@ impl Surroundings {
         Self {
             state_directory: own.state_directory.or_else(|| can_be_read(STATE)),
             credentials_directory: own.credentials_directory.or_else(credentials),
+            sockets: own.sockets,
         }
     }
 

@@ -422,6 +422,13 @@ pub const CLOCK_UNSET_MAX: Duration = Duration::from_secs(60);
 /// Between two looks whether the clock has been set.
 pub const CLOCK_LOOK: Duration = Duration::from_secs(5);
 
+/// A webhook of `self-test` is in the file with what became of it: it was answered, and planning waits for a second at most.
+pub const SELF_TEST_LOOK: Duration = Duration::from_secs(5);
+/// Between two looks at the file meanwhile.
+pub const SELF_TEST_LOOK_EVERY: Duration = Duration::from_millis(50);
+/// Its connection, which stays on the machine.
+pub const DETOUR_WAIT: Duration = Duration::from_secs(5);
+
 // The API client.
 
 /// Objects asked for in one page; Belvo clamps to 1000 (docs/belvo.md, Lists).

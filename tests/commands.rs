@@ -57,6 +57,7 @@ fn version_and_help_say_what_this_is() {
         "erase",
         "verify",
         "snapshot",
+        "self-test",
     ] {
         assert!(run("--help").contains(command), "{command}");
     }

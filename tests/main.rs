@@ -26,6 +26,7 @@ mod reload;
 mod retention;
 mod room;
 mod scanners;
+mod selftest;
 mod snapshot;
 mod sockets;
 mod sources;

@@ -83,6 +83,14 @@ const ONLY: &[Only] = &[
         ],
     },
     Only {
+        what: "options of sockets that the standard library lacks",
+        words: &["socket2::"],
+        places: &[(
+            "system/detour.rs",
+            "a connection from an address that is not ours",
+        )],
+    },
+    Only {
         what: "networks of addresses",
         words: &["ipnet::"],
         places: &[("intake/source.rs", "the source check")],
@@ -156,7 +164,13 @@ const ONLY: &[Only] = &[
     Only {
         what: "the stand-in for Belvo",
         words: &["standin::"],
-        places: &[("commands/demo", "nothing that runs in production")],
+        places: &[
+            ("commands/demo", "nothing that runs in production"),
+            (
+                "commands/selftest.rs",
+                "sends the running gateway one webhook, as Belvo would",
+            ),
+        ],
     },
     Only {
         what: "the intake",
@@ -172,6 +186,7 @@ const ONLY: &[Only] = &[
                 "commands/doctor/",
                 "asks the same, and reads the certificate",
             ),
+            ("commands/selftest.rs", "asks whom it may come from"),
         ],
     },
     Only {

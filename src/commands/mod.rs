@@ -11,6 +11,7 @@ mod explain;
 pub mod problems;
 pub mod reconcile;
 pub mod retry;
+pub mod selftest;
 pub mod serve;
 pub mod snapshot;
 pub mod status;
@@ -44,6 +45,7 @@ pub fn run(command: &Command) -> ExitCode {
         Command::Erase(arguments) => erase::run(arguments),
         Command::Snapshot(arguments) => snapshot::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
+        Command::SelfTest(arguments) => selftest::run(arguments),
     };
     outcome.unwrap_or_else(|error| {
         let said = sentence(error.as_ref());

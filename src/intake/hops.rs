@@ -83,6 +83,11 @@ impl Proxies {
         self.trusted.allows(peer)
     }
 
+    /// Their addresses.
+    pub fn trusted(&self) -> &AllowList {
+        &self.trusted
+    }
+
     /// How they tell whom they speak for.
     pub fn told(&self) -> Told {
         self.told

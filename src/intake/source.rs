@@ -1,7 +1,7 @@
 //! Which peer a request is from and whether it may speak. Pure, and the only user of `ipnet`. Knows no sockets.
 
 use std::fmt;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::str::FromStr;
 
 use ipnet::IpNet;
@@ -120,6 +120,18 @@ impl AllowList {
             .collect()
     }
 
+    /// An IPv4 address that may speak: this machine's own when it may, otherwise the first there is.
+    pub fn an_ipv4_address(&self) -> Option<Ipv4Addr> {
+        let own = Peer::from(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        if self.allows(own) {
+            return Some(Ipv4Addr::LOCALHOST);
+        }
+        self.0.iter().find_map(|source| match source.0 {
+            IpNet::V4(network) => network.hosts().next(),
+            IpNet::V6(_) => None,
+        })
+    }
+
     /// Whether the peer may speak.
     pub fn allows(&self, peer: Peer) -> bool {
         self.0.iter().any(|source| source.0.contains(&peer.0))
@@ -130,7 +142,6 @@ impl AllowList {
 mod tests {
     use super::*;
     use proptest::prelude::*;
-    use std::net::Ipv4Addr;
 
     fn list(sources: &[&str]) -> AllowList {
         AllowList::new(

@@ -7,6 +7,7 @@ mod api;
 mod certificates;
 mod declared;
 mod edge;
+mod known;
 mod lists;
 pub mod objects;
 pub mod payloads;

@@ -10,9 +10,12 @@ use std::time::{Duration, Instant};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
+use rustls::{
+    ClientConfig, ClientConnection, ConfigBuilder, RootCertStore, StreamOwned, WantsVerifier,
+};
 use tokio::net::TcpSocket;
 
+use super::known::Known;
 use crate::system::tls::provider;
 
 /// Twice what Belvo grants, so that an answer that comes too late is still seen.
@@ -113,6 +116,22 @@ impl Sender {
         })
     }
 
+    /// Over TLS to whoever has the key of the first certificate in `file`, whatever name is in it.
+    pub fn to_holder(to: SocketAddr, path: &str, file: &Path) -> io::Result<Self> {
+        let mut certificates = CertificateDer::pem_file_iter(file).map_err(io::Error::other)?;
+        let first = certificates.next().ok_or(io::ErrorKind::InvalidData)?;
+        let known = Known {
+            certificate: first.map_err(io::Error::other)?,
+            provider: provider(),
+        };
+        let verified = versions()?.dangerous();
+        let config = verified.with_custom_certificate_verifier(Arc::new(known));
+        Ok(Self {
+            tls: Some(http1(config.with_no_client_auth())),
+            ..Self::plain(to, path)
+        })
+    }
+
     /// To a server with a certificate for this name.
     ///
     /// # Panics
@@ -169,7 +188,12 @@ impl Sender {
 
     /// Opens a connection that can take several, one after the other.
     pub fn connect(&self) -> Result<Connection<'_>, Unanswered> {
-        let mut tcp = self.tcp().map_err(Step::Connect.failed())?;
+        self.over(self.tcp().map_err(Step::Connect.failed())?)
+    }
+
+    /// The same on a connection that is open already.
+    pub fn over(&self, mut tcp: TcpStream) -> Result<Connection<'_>, Unanswered> {
+        patient(&tcp).map_err(Step::Connect.failed())?;
         tcp.write_all(&self.first).map_err(Step::Connect.failed())?;
         let Some(tls) = &self.tls else {
             return Ok(Connection {
@@ -211,9 +235,6 @@ impl Sender {
         })?;
         let stream = stream.into_std()?;
         stream.set_nonblocking(false)?;
-        stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(ANSWER_WAIT))?;
-        stream.set_write_timeout(Some(ANSWER_WAIT))?;
         Ok(stream)
     }
 
@@ -231,6 +252,24 @@ impl Sender {
     }
 }
 
+/// For as long as an answer may take.
+fn patient(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(ANSWER_WAIT))?;
+    stream.set_write_timeout(Some(ANSWER_WAIT))
+}
+
+fn versions() -> io::Result<ConfigBuilder<ClientConfig, WantsVerifier>> {
+    ClientConfig::builder_with_provider(provider())
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)
+}
+
+fn http1(mut config: ClientConfig) -> Arc<ClientConfig> {
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Arc::new(config)
+}
+
 fn client_tls(ca_file: &Path) -> io::Result<Arc<ClientConfig>> {
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_file_iter(ca_file).map_err(io::Error::other)? {
@@ -238,14 +277,8 @@ fn client_tls(ca_file: &Path) -> io::Result<Arc<ClientConfig>> {
             .add(certificate.map_err(io::Error::other)?)
             .map_err(io::Error::other)?;
     }
-    let versions =
-        ClientConfig::builder_with_provider(provider()).with_safe_default_protocol_versions();
-    let mut config = versions
-        .map_err(io::Error::other)?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+    let config = versions()?.with_root_certificates(roots);
+    Ok(http1(config.with_no_client_auth()))
 }
 
 /// An open connection to the receiver.
