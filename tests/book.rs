@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
+use belvo_gateway::fetch::Class;
 use belvo_gateway::standin::objects::Household;
 use belvo_gateway::standin::payloads::{Resource, historical_update};
 
@@ -39,7 +40,7 @@ const NOT_HERE: &[(&str, &str)] = &[
     ),
     (
         "apt-get install ./belvo-gateway_",
-        "needs a package and root; tests/installed/run has both in a container",
+        "needs a package and root; tests/installed/book types it in a container",
     ),
     (
         "apt-get install --allow-downgrades ./belvo-gateway_",
@@ -49,26 +50,29 @@ const NOT_HERE: &[(&str, &str)] = &[
     ("rclone config", "asks a person"),
     (
         "install -d -m 0700 ",
-        "makes directories of the system's, as root",
+        "makes directories of the system's, as root; tests/installed/book",
     ),
     ("(umask 077", "begins what takes secrets"),
     (")", "ends it"),
     (
         "cat > /etc/credstore/",
-        "takes a secret from a terminal, as root",
+        "takes a secret from a terminal, as root; tests/installed/book",
     ),
     (
         "systemctl ",
-        "needs systemd as the first process; tests/installed/run has it in a container",
+        "needs systemd as the first process; tests/installed/book has it in a container",
     ),
-    ("journalctl ", "needs journald; tests/journald.rs plays it"),
+    (
+        "journalctl ",
+        "needs journald; tests/journald.rs plays it, and tests/installed/book has it",
+    ),
     (
         "install -d -m 0750 -o belvo-gateway",
-        "needs root and the service's user; tests/snapshot.rs restores a copy",
+        "needs root and the service's user; tests/installed/book",
     ),
     (
         "install -d -m 0755 /etc/belvo-gateway/tls",
-        "puts a certificate into the system's place, as root",
+        "puts a certificate into the system's place, as root; tests/installed/book",
     ),
     ("install -m 0644 fullchain.pem", "the same"),
     (
@@ -264,6 +268,16 @@ fn every_kind_of_problem_has_its_heading() {
         .filter(|heading| !heading.starts_with('`'))
         .collect();
     assert_eq!(names, kinds, "{ENGLISH} has a heading for each kind");
+}
+
+#[test]
+fn every_class_of_errors_is_explained() {
+    let english = book(ENGLISH);
+    let failed = |section: &&Section| section.heading == "### `a fetch failed: `";
+    let explained = english.sections.iter().find(failed).expect("a section");
+    for class in Class::ALL {
+        assert!(explained.code().contains(class.name()), "{}", class.name());
+    }
 }
 
 #[test]
