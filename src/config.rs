@@ -598,19 +598,22 @@ impl<'a> Document<'a> {
         surroundings: &Surroundings,
     ) -> Result<Tls, ConfigError> {
         let is_open = |address: &&SocketAddr| !address.ip().to_canonical().is_loopback();
-        let needs = "\"off\" needs loopback addresses or trusted-proxies that do TLS, and";
-        let open = match surroundings.sockets.as_slice() {
-            [] => listen.addresses.iter().find(is_open).map(|address| format!("{needs} listen.address has {address}")),
-            sockets => sockets.iter().find(is_open).map(|address| {
+        let needs = "\"off\" needs loopback addresses or trusted-proxies that do TLS";
+        let asked = listen.addresses.iter().find(is_open);
+        if let (Some(address), None) = (asked, &listen.proxies) {
+            let wrong = format!("{needs}, and listen.address has {address}");
+            return Err(self.wrong("tls.mode", wrong));
+        }
+        // Where listen.address has loopback alone, a socket of others must not open what the operator has closed.
+        match surroundings.sockets.iter().find(is_open) {
+            Some(address) if asked.is_none() => Err(self.wrong(
+                "tls.mode",
                 format!(
-                    "{needs} the service manager hands over {address}; write ListenStream=127.0.0.1:{} into a drop-in \
-                     (systemctl edit belvo-gateway.socket), after an empty ListenStream=",
-                    address.port()
-                )
-            }),
-        };
-        match open {
-            Some(wrong) if listen.proxies.is_none() => Err(self.wrong("tls.mode", wrong)),
+                    "{needs}, and the service manager hands over {address}; have ListenStream= name what listen.address names \
+                     (systemctl edit belvo-gateway.socket, after an empty ListenStream=), or do without the socket \
+                     (systemctl mask --now belvo-gateway.socket)"
+                ),
+            )),
             _ => Ok(Tls::Off),
         }
     }
