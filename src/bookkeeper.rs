@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::database::WriteError;
 use crate::limits::{
@@ -134,8 +134,10 @@ impl Unwritten {
                     let problem = trouble_problem(text, next_step);
                     if !self.problems.contains_key(&key(&problem)) {
                         warn!(
+                            problem = problem.kind.name(),
                             next_step,
-                            "the gateway is in trouble and goes on trying: {}", problem.text
+                            "the gateway is in trouble and goes on trying: {}",
+                            problem.text
                         );
                     }
                     self.problem(problem);
@@ -224,6 +226,21 @@ impl Lines {
                 "refused since the last such line, besides what has a line of its own: {counts}; `status` and the table refusals show more"
             ),
         }
+    }
+}
+
+/// Says that a problem has come: as an error where the gateway's work stands still until somebody sees to it.
+pub fn log_opened(problem: &Problem) {
+    let Problem {
+        kind,
+        text,
+        next_step,
+        ..
+    } = problem;
+    let problem = kind.name();
+    match kind.stops_the_work() {
+        true => error!(problem, next_step, "{text}"),
+        false => warn!(problem, next_step, "{text}"),
     }
 }
 

@@ -4,7 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use tracing::Level;
 
 /// Exit code of a bad configuration, as systemd knows it (EX_CONFIG of sysexits.h).
@@ -29,6 +29,9 @@ pub enum Command {
     Demo(Demo),
     /// Check a configuration and the files it names, without starting anything. Exit 78 when something is wrong.
     Check(Check),
+    /// Examine the box as a whole: listener, certificate, clock, keys, disk, permissions, units, file. Exit 1 when
+    /// something should be seen to, 2 when something is broken.
+    Doctor(Doctor),
     /// Show what the gateway has received, what waits, and what needs a person.
     Status(Reading),
     /// List the received webhooks, or show one.
@@ -42,6 +45,8 @@ pub enum Command {
     Reconcile(Reconcile),
     /// Remove everything that is kept of a link, for good. Only shows what that is, unless --yes is given.
     Erase(Erase),
+    /// Copy the file to one clean file, while the gateway runs or not, and check the copy.
+    Snapshot(Snapshot),
     /// Read the whole file and say whether it is as it should be. Exit 1 when it is not.
     Verify(Verify),
     /// Send one webhook to the running gateway as Belvo would, and show what came of it. Exit 1 when it was not kept.
@@ -87,6 +92,20 @@ pub struct Check {
     /// The line in front of that connection, as "PROXY TCP4 1.2.3.4 10.0.0.2 40000 443".
     #[arg(long, value_name = "LINE", requires = "explain")]
     pub proxy_line: Option<String>,
+}
+
+/// Arguments of `doctor`.
+#[derive(Args, Debug)]
+pub struct Doctor {
+    /// Where the configuration is; with a state directory in its place only that and the machine are examined.
+    #[command(flatten)]
+    pub reading: Reading,
+    /// The name in the URL that Belvo posts to: the certificate must be for it.
+    #[arg(long, value_name = "NAME")]
+    pub name: Option<String>,
+    /// Make no connection to Belvo's API.
+    #[arg(long)]
+    pub offline: bool,
 }
 
 /// Arguments of `demo`.
@@ -227,6 +246,19 @@ pub struct Erase {
     pub yes: bool,
 }
 
+/// Arguments of `snapshot`.
+#[derive(Args, Debug)]
+pub struct Snapshot {
+    /// Where the file is that is copied.
+    #[command(flatten)]
+    pub reading: Reading,
+    /// The file to make, outside the state directory and best on another medium.
+    pub file: PathBuf,
+    /// Replace it when it is there already.
+    #[arg(long)]
+    pub force: bool,
+}
+
 /// Arguments of `verify`.
 #[derive(Args, Debug)]
 pub struct Verify {
@@ -280,13 +312,18 @@ pub fn parse() -> Result<Command, ExitCode> {
     })
 }
 
+/// The whole command line as a table: what the man pages and the shells' completions are made from.
+#[must_use]
+pub fn table() -> clap::Command {
+    Cli::command()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_well_formed() {
-        Cli::command().debug_assert();
+        table().debug_assert();
     }
 }

@@ -25,7 +25,17 @@ use crate::limits::{
 use crate::system::files::{self, ReadError};
 
 /// Belvo sends webhooks from these three addresses, for both environments (docs/belvo.md, Delivery).
-const BELVO_SOURCES: [&str; 3] = ["3.130.254.46", "18.220.61.186", "18.223.45.212"];
+pub const BELVO_SOURCES: [&str; 3] = ["3.130.254.46", "18.220.61.186", "18.223.45.212"];
+
+/// The service, as systemd knows it.
+pub const SERVICE: &str = "belvo-gateway";
+/// Its state directory, unless another is configured.
+pub const STATE: &str = "/var/lib/belvo-gateway";
+/// Where the credentials are that the running service was given ...
+const GIVEN: &str = "/run/credentials/belvo-gateway.service";
+/// ... and where they come from, each as `belvo-gateway.NAME`.
+pub const CREDSTORE: &str = "/etc/credstore";
+const CREDENTIALS: [&str; 2] = [GIVEN, CREDSTORE];
 
 const MIB: u64 = 1024 * 1024;
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -114,13 +124,15 @@ impl Origin {
     }
 }
 
-/// What the service manager says: where state and credentials are.
+/// What the service manager says: where state and credentials are, and where it listens for us.
 #[derive(Clone, Debug, Default)]
 pub struct Surroundings {
     /// `$STATE_DIRECTORY`.
     pub state_directory: Option<PathBuf>,
     /// `$CREDENTIALS_DIRECTORY`.
     pub credentials_directory: Option<PathBuf>,
+    /// The addresses of the sockets that it hands over; where there are some, nothing else is listened on.
+    pub sockets: Vec<SocketAddr>,
 }
 
 impl Surroundings {
@@ -130,15 +142,31 @@ impl Surroundings {
         Self {
             state_directory: path("STATE_DIRECTORY"),
             credentials_directory: path("CREDENTIALS_DIRECTORY"),
+            sockets: Vec::new(),
         }
     }
 
-    /// Where a credential is, when the service manager has passed it.
+    /// As the service finds them, for a command that was typed by hand: where the process has none, the credentials of
+    /// the running service, or those that it would be given, and its state directory.
+    pub fn of_the_service() -> Self {
+        let own = Self::of_process();
+        let can_be_read = |path: &str| std::fs::read_dir(path).is_ok().then(|| path.into());
+        let credentials = || CREDENTIALS.into_iter().find_map(can_be_read);
+        Self {
+            state_directory: own.state_directory.or_else(|| can_be_read(STATE)),
+            credentials_directory: own.credentials_directory.or_else(credentials),
+            sockets: own.sockets,
+        }
+    }
+
+    /// Where a credential is, when the service manager has passed it or keeps it for the service.
     fn credential(&self, name: &str) -> Option<PathBuf> {
-        self.credentials_directory
-            .as_ref()
-            .map(|directory| directory.join(name))
-            .filter(|path| path.exists())
+        let directory = self.credentials_directory.as_ref()?;
+        let kept = format!("{SERVICE}.{name}");
+        [name, &kept]
+            .map(|name| directory.join(name))
+            .into_iter()
+            .find(|path| path.exists())
     }
 }
 
@@ -516,7 +544,10 @@ impl<'a> Document<'a> {
         table: ListenTable,
         surroundings: &Surroundings,
     ) -> Result<Listen, ConfigError> {
-        let default = || vec!["0.0.0.0:8443".to_owned()];
+        let default = || match surroundings.sockets.as_slice() {
+            [] => vec!["0.0.0.0:8443".to_owned()],
+            sockets => sockets.iter().map(ToString::to_string).collect(),
+        };
         let addresses = self.each("listen.address", table.address.unwrap_or_else(default), |text| {
             text.parse().map_err(|_| {
                 format!("{text:?} is no address with a port; write for example \"0.0.0.0:8443\" or \"[::]:8443\"")
@@ -558,6 +589,30 @@ impl<'a> Document<'a> {
             connections_max,
             drift_alarm: table.drift_alarm.unwrap_or(true),
         })
+    }
+
+    /// Nobody but this machine, or a proxy that does TLS, may send without it: by the addresses that are served.
+    fn without_tls(
+        &self,
+        listen: &Listen,
+        surroundings: &Surroundings,
+    ) -> Result<Tls, ConfigError> {
+        let is_open = |address: &&SocketAddr| !address.ip().to_canonical().is_loopback();
+        let needs = "\"off\" needs loopback addresses or trusted-proxies that do TLS, and";
+        let open = match surroundings.sockets.as_slice() {
+            [] => listen.addresses.iter().find(is_open).map(|address| format!("{needs} listen.address has {address}")),
+            sockets => sockets.iter().find(is_open).map(|address| {
+                format!(
+                    "{needs} the service manager hands over {address}; write ListenStream=127.0.0.1:{} into a drop-in \
+                     (systemctl edit belvo-gateway.socket), after an empty ListenStream=",
+                    address.port()
+                )
+            }),
+        };
+        match open {
+            Some(wrong) if listen.proxies.is_none() => Err(self.wrong("tls.mode", wrong)),
+            _ => Ok(Tls::Off),
+        }
     }
 
     fn proxies(
@@ -634,13 +689,7 @@ impl<'a> Document<'a> {
                 })?;
                 Ok(Tls::Files { certificate, key })
             }
-            Some("off") => match listen.addresses.iter().find(|address| !address.ip().to_canonical().is_loopback()) {
-                Some(address) if listen.proxies.is_none() => Err(self.wrong(
-                    "tls.mode",
-                    format!("\"off\" needs loopback addresses or trusted-proxies that do TLS, and listen.address has {address}"),
-                )),
-                _ => Ok(Tls::Off),
-            },
+            Some("off") => self.without_tls(listen, surroundings),
             Some("acme") if cfg!(feature = "acme") => self.acme(table).map(Tls::Acme),
             Some("acme") => Err(self.wrong(
                 "tls.mode",
@@ -1180,6 +1229,7 @@ mod tests {
         let credentials_directory = Some(credentials.path().to_owned());
         let surroundings = Surroundings {
             credentials_directory,
+            sockets: Vec::new(),
             state_directory: Some(PathBuf::from("/var/lib/x")),
         };
         let text = LEAST.replace("state-directory = \"/s\"\n", "");

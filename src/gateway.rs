@@ -168,13 +168,14 @@ pub fn read_material(settings: &Settings) -> Result<Material, MaterialError> {
     })
 }
 
-fn key_files(settings: &Settings) -> Option<KeyFiles> {
+/// The files of the API keys, if there are any.
+pub(crate) fn key_files(settings: &Settings) -> Option<KeyFiles> {
     let (id, password) = settings.api.keys.clone()?;
     Some(KeyFiles { id, password })
 }
 
 /// What requests are judged by: of the settings, and of the files that they name.
-fn rules(settings: &Settings, authorization: Authorization) -> Rules {
+pub(crate) fn rules(settings: &Settings, authorization: Authorization) -> Rules {
     Rules {
         allow: settings.listen.allow.clone(),
         proxies: settings.listen.proxies.clone(),
@@ -192,18 +193,15 @@ pub fn run(
     mut material: Material,
     notices: Notices,
     origin: Origin,
+    sockets: Vec<std::net::TcpListener>,
 ) -> Result<(), GatewayError> {
     let directory = StateDirectory::lock(&settings.state_directory)?;
     let (connection, set_aside) = salvage::start(&directory, UnixMs::now())?;
     say_set_aside(set_aside, &notices);
     let runtime = runtime()?;
     let _in_runtime = runtime.enter();
-    let listeners: Vec<TcpListener> = settings
-        .listen
-        .addresses
-        .iter()
-        .map(|address| listener::bind(*address))
-        .collect::<Result<_, _>>()?;
+    let handed_over = !sockets.is_empty();
+    let listeners = listeners(settings, sockets)?;
     let (writer, writer_end) = Writer::start(directory, connection, VIEWS)?;
     writer.keep_free(&settings.state_directory, settings.storage.floor);
     let journal = Journal::new(writer.clone());
@@ -231,7 +229,22 @@ pub fn run(
         writer_end,
         drain,
         settings,
+        handed_over,
     }))
+}
+
+/// The sockets that were handed over, or, where there are none, those of the configured addresses.
+fn listeners(
+    settings: &Settings,
+    sockets: Vec<std::net::TcpListener>,
+) -> Result<Vec<TcpListener>, GatewayError> {
+    if sockets.is_empty() {
+        let addresses = settings.listen.addresses.iter();
+        let bound = addresses.map(|address| listener::bind(*address));
+        return Ok(bound.collect::<Result<_, _>>()?);
+    }
+    let adopted = sockets.into_iter().map(listener::adopt);
+    Ok(adopted.collect::<Result<_, _>>()?)
 }
 
 /// Says that the file was damaged.
@@ -244,7 +257,7 @@ fn say_set_aside(set_aside: Option<SetAside>, notices: &Notices) {
 }
 
 /// The files of the listener's certificate, if it does TLS.
-fn tls_files(settings: &Settings) -> Option<tls::Files> {
+pub(crate) fn tls_files(settings: &Settings) -> Option<tls::Files> {
     let (certificate, key) = match &settings.tls {
         Tls::Files { certificate, key } => (certificate.clone(), key.clone()),
         Tls::Acme(acme) => {
@@ -291,6 +304,8 @@ struct Serving<'a> {
     writer_end: oneshot::Receiver<Result<(), WriterFailed>>,
     drain: Background,
     settings: &'a Settings,
+    /// Whether the listeners are the service manager's.
+    handed_over: bool,
 }
 
 async fn serve(serving: Serving<'_>) -> Result<(), GatewayError> {
@@ -302,6 +317,7 @@ async fn serve(serving: Serving<'_>) -> Result<(), GatewayError> {
         mut writer_end,
         mut drain,
         settings,
+        handed_over,
     } = serving;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -318,7 +334,7 @@ async fn serve(serving: Serving<'_>) -> Result<(), GatewayError> {
         intake,
         stopped,
     ));
-    announce(settings, &addresses, &notices);
+    announce(settings, &addresses, handed_over, &notices);
     let outcome = tokio::select! {
         _ = terminate.recv() => Ok("SIGTERM"),
         _ = interrupt.recv() => Ok("SIGINT"),
@@ -350,19 +366,25 @@ async fn serve(serving: Serving<'_>) -> Result<(), GatewayError> {
 }
 
 /// Says that the gateway serves: to the service manager, and to the log by way of the drain's thread.
-fn announce(settings: &Settings, addresses: &[SocketAddr], notices: &Notices) {
-    let addresses = addresses
-        .iter()
-        .map(SocketAddr::to_string)
-        .collect::<Vec<_>>()
-        .join(", ");
+fn announce(settings: &Settings, served: &[SocketAddr], handed_over: bool, notices: &Notices) {
+    let (addresses, asked) = (list(served), list(&settings.listen.addresses));
+    let by = if handed_over {
+        " (handed over by the service manager)"
+    } else {
+        ""
+    };
+    if handed_over && addresses != asked {
+        notices.say(Notice::Warning(format!(
+            "listen.address names {asked}, and {addresses} is served: the service manager hands over what belvo-gateway.socket has; write the address there (systemctl edit belvo-gateway.socket), or have the gateway bind it (systemctl mask --now belvo-gateway.socket)",
+        )));
+    }
     let tls = if settings.tls == Tls::Off {
         "without"
     } else {
         "with"
     };
     notices.say(Notice::News(format!(
-        "serving {} on {addresses}{} {tls} TLS, keeping everything in {} (version {})",
+        "serving {} on {addresses}{}{by} {tls} TLS, keeping everything in {} (version {})",
         settings.environment,
         settings.listen.path,
         settings
@@ -381,6 +403,11 @@ fn announce(settings: &Settings, addresses: &[SocketAddr], notices: &Notices) {
     if let Err(error) = notify::ready(&status) {
         notices.say(Notice::Warning(format!("the service manager could not be told that the gateway is ready: {error}; see that NOTIFY_SOCKET names its socket")));
     }
+}
+
+fn list(addresses: &[SocketAddr]) -> String {
+    let addresses: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
+    addresses.join(", ")
 }
 
 /// What is legal in these settings and perhaps not meant.

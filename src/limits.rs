@@ -66,12 +66,17 @@ pub const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections the kernel queues before `accept`: what a flood of thousands a second brings while this thread waits for its
 /// turn. One that does not fit is tried again by its sender after a second, Belvo's like any other.
 pub const BACKLOG: u32 = 1_024;
+/// After SIGTERM, for a connection that is open to end its handshake, and then to begin its last request: two round trips
+/// to another continent. Whoever had just connected, or sends one request after the other, is answered.
+pub const LAST_REQUEST_WAIT: Duration = Duration::from_millis(500);
 /// From SIGTERM to the end of the last connection that is still being answered.
 pub const SHUTDOWN_WAIT: Duration = Duration::from_secs(5);
 
-/// Between two looks at whether the certificate's files have changed, and at how long it is still valid: two calls of the
-/// system, and a renewed certificate is used long before the old one ends.
+/// Between two looks at whether the certificate's files have changed, where no change is told of or the last one could not
+/// be used: two calls of the system, and a renewed certificate is used long before the old one ends.
 pub const CERTIFICATE_LOOK_EVERY: Duration = Duration::from_secs(60);
+/// The same where changes are told of: for what another machine changes on a network share, and for the days that pass.
+pub const CERTIFICATE_LOOK_ANYWAY: Duration = Duration::from_secs(6 * 3600);
 /// Files that have changed are read when they have not changed again for this long: a program that copies them is done.
 pub const CERTIFICATE_SETTLED: Duration = Duration::from_secs(2);
 /// A certificate that ends sooner than this should have been renewed: clients renew those of 90 days at 30 ...
@@ -243,10 +248,45 @@ pub const SEQ_LEAP: i64 = 1_000_000;
 /// Between two looks at whether a damaged file was removed.
 pub const SET_ASIDE_LOOK_EVERY: Duration = Duration::from_secs(60);
 
+// The doctor.
+
+/// All that it asks of the network.
+pub const DOCTOR_NETWORK_WAIT: Duration = Duration::from_secs(5);
+/// Its look at the pages of the file: of a large one, as much as fits.
+pub const DOCTOR_CHECK_WAIT: Duration = Duration::from_secs(2);
+/// For the service manager to answer.
+pub const DOCTOR_UNIT_WAIT: Duration = Duration::from_secs(2);
+/// Syncs that are timed: enough for a median, and little wear ...
+pub const DOCTOR_SYNCS: usize = 20;
+/// ... of so many bytes each, two pages of the file ...
+pub const DOCTOR_SYNC_BYTES: usize = 4 * 1024;
+/// ... and none is begun after this, on a card where each takes long.
+pub const DOCTOR_SYNC_WAIT: Duration = Duration::from_secs(3);
+/// A median above this answers fewer than twenty webhooks a second, one after the other; good cards take 2 to 10 ms.
+pub const SYNC_SLOW: Duration = Duration::from_millis(50);
+/// A single sync above this is a part of the four seconds that an answer has.
+pub const SYNC_STUCK: Duration = Duration::from_secs(1);
+/// Restarts by systemd since the service was started, above which something is wrong with it.
+pub const RESTARTS_MANY: u64 = 5;
+
+// A copy of the file.
+
+/// Bytes that are copied between two syncs: a commit on the same card waits for as many at most.
+pub const SNAPSHOT_STEP_BYTES: u64 = 1024 * 1024;
+/// The copy rests after each step for as long as the step took, so that half of the card is for others, and for this long
+/// at most.
+pub const SNAPSHOT_PAUSE_MAX: Duration = Duration::from_millis(500);
+/// The WAL cannot start over meanwhile. When it has grown by so many bytes, some twenty thousand webhooks, the copy is
+/// given up: it takes that room until the next stop.
+pub const SNAPSHOT_WAL_BYTES_MAX: u64 = 128 * 1024 * 1024;
+
 // The drain.
 
 /// Journal rows planned in one transaction.
-pub const PLAN_ROWS_MAX: u32 = 256;
+pub const PLAN_ROWS_MAX: u32 = 64;
+/// Webhooks of one such transaction that are logged one by one; more are one line with numbers. A new link brings some ten
+/// at once, and a flood must not push everything else out of the log: the file has each of them.
+pub const PLAN_LINES_MAX: usize = 20;
 /// Bytes of bodies after which such a transaction takes no more rows.
 pub const PLAN_BYTES_MAX: usize = 1024 * 1024;
 /// Planning happens at most once in this time while webhooks stream in ...

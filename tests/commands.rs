@@ -48,6 +48,7 @@ fn version_and_help_say_what_this_is() {
         "serve",
         "demo",
         "check",
+        "doctor",
         "status",
         "events",
         "problems",
@@ -55,6 +56,7 @@ fn version_and_help_say_what_this_is() {
         "reconcile",
         "erase",
         "verify",
+        "snapshot",
         "self-test",
     ] {
         assert!(run("--help").contains(command), "{command}");

@@ -324,7 +324,7 @@ fn broken_answers_are_temporary_and_never_store_half_a_listing_as_complete() {
         let place = Place::new().fetching_from(&belvo);
         let gateway = place.start();
         gateway.answers(historical_update(Resource::Accounts, house.link(), 3));
-        place.until_logged(&["a fetch failed", "class=\"temporary\""]);
+        place.until_logged(&["a fetch failed", "error_class=\"temporary\""]);
         assert_eq!(
             place.value::<i64>("SELECT fetched FROM work"),
             0,
@@ -410,7 +410,7 @@ fn a_redirect_is_not_followed() {
     let place = Place::new().fetching_from(&belvo);
     let gateway = place.start();
     gateway.answers(historical_update(Resource::Accounts, house.link(), 3));
-    place.until_logged(&["a fetch failed", "class=\"temporary\"", "302"]);
+    place.until_logged(&["a fetch failed", "error_class=\"temporary\"", "302"]);
     place.until_fetched();
     assert_kept(&place, &belvo, ACCOUNTS, house.link());
     assert_eq!(elsewhere.requests().len(), 0);
@@ -531,7 +531,7 @@ fn the_api_is_trusted_by_its_certificate_and_by_nothing_else() {
     gateway.answers(historical_update(Resource::Accounts, house.link(), 3));
     place.until_logged(&[
         "a fetch failed",
-        "class=\"temporary\"",
+        "error_class=\"temporary\"",
         "invalid peer certificate",
     ]);
     assert!(gateway.stop().0.success());

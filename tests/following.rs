@@ -859,7 +859,7 @@ fn everything_pauses(fault: Fault, class: &str) {
     let place = Place::new().fetching_from(&belvo);
     let gateway = place.start();
     gateway.answers(historical_update(Resource::Accounts, one.link(), 2));
-    place.until_logged(&["a fetch failed", &format!("class=\"{class}\"")]);
+    place.until_logged(&["a fetch failed", &format!("error_class=\"{class}\"")]);
     gateway.answers(historical_update(Resource::Accounts, two.link(), 2));
     place.until_within(
         "SELECT count(*) FROM work WHERE wanted <= fetched",

@@ -52,7 +52,7 @@ fn while_the_card_is_read_only_the_answer_is_503_and_afterwards_200_again() {
     for _ in 0..200 {
         is_refused(&gateway);
     }
-    place.until_logged(&["WARN", "nothing could be written", "Read-only file system"]);
+    place.until_logged(&["ERROR", "nothing could be written", "Read-only file system"]);
     // A start afresh makes no card writable.
     assert!(gateway.tells("WATCHDOG=1", Duration::from_secs(10)));
     let status = place.reads("status", &[]);

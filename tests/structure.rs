@@ -45,6 +45,7 @@ const ONLY: &[Only] = &[
             ("fetch/client.rs", "the client's side"),
             ("acme/client.rs", "the same for an authority"),
             ("system/tls.rs", "names the provider"),
+            ("system/chain.rs", "judges a chain as a client would"),
             ("gateway.rs", "hands settings and roots on"),
             ("standin/", "plays Belvo"),
         ],
@@ -73,6 +74,12 @@ const ONLY: &[Only] = &[
                 "the room on the disk, and setting some aside",
             ),
             ("system/boot.rs", "the time since boot"),
+            ("system/watch.rs", "changes of files"),
+            (
+                "system/handed_over.rs",
+                "whether a socket is one that listens",
+            ),
+            ("system/medium.rs", "what a directory lies on"),
         ],
     },
     Only {
@@ -141,7 +148,10 @@ const ONLY: &[Only] = &[
     Only {
         what: "what systemd is told",
         words: &["sd_notify::"],
-        places: &[("system/notify.rs", "readiness and the watchdog")],
+        places: &[
+            ("system/notify.rs", "readiness and the watchdog"),
+            ("system/handed_over.rs", "the sockets that it hands over"),
+        ],
     },
     Only {
         what: "making certificates",
@@ -172,6 +182,10 @@ const ONLY: &[Only] = &[
             ("config.rs", "reads addresses into the source check's type"),
             ("commands/check.rs", "says which proxies are believed"),
             ("commands/explain.rs", "asks whom it would judge"),
+            (
+                "commands/doctor/",
+                "asks the same, and reads the certificate",
+            ),
             ("commands/selftest.rs", "asks whom it may come from"),
         ],
     },
@@ -197,13 +211,17 @@ const ONLY: &[Only] = &[
                 "takes the way to a server and nothing of what is asked there",
             ),
             ("drain/", "asks it for pages"),
+            ("commands/doctor/", "asks once whether the keys are right"),
             ("operate/", "lists the links, to compare"),
         ],
     },
     Only {
         what: "unsafe code",
         words: &["unsafe"],
-        places: &[],
+        places: &[(
+            "system/handed_over.rs",
+            "a number from the environment becomes a descriptor",
+        )],
     },
     Only {
         what: "a panic without a reason",

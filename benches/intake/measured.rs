@@ -95,6 +95,9 @@ impl Row {
         };
         let is_raw = self.kind == Kind::Other(Role::RawSync);
         let counted = |text: String| if is_raw { String::new() } else { text };
+        // None were counted.
+        let some = |figure: f64, text: String| if figure > 0.0 { text } else { String::new() };
+        let written = self.each(|used| used.file_bytes as f64 / 1024.0);
         let ms = |time: f64| format!("{:.2}", time * 1e3);
         vec![
             self.scenario.load.to_string(),
@@ -104,8 +107,8 @@ impl Row {
             ratio(Role::RawSync),
             ms(self.median_of(|round| round.p50.as_secs_f64())),
             ms(self.median_of(|round| round.p99.as_secs_f64())),
-            format!("{:.3}", self.syncs()),
-            format!("{:.1}", self.each(|used| used.file_bytes as f64 / 1024.0)),
+            some(self.syncs(), format!("{:.3}", self.syncs())),
+            some(written, format!("{written:.1}")),
             counted(format!(
                 "{:.1}",
                 self.each(|used| used.device_bytes as f64 / 1024.0)

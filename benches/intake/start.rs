@@ -137,7 +137,8 @@ fn starts(site: &Site<'_>, sender: &Sender) -> anyhow::Result<Start> {
     })
 }
 
-/// How often each thread is woken in this time when nothing comes, configured as on a box, without a watchdog.
+/// How often each thread is woken in this time when nothing comes, configured as on a box, without a watchdog, and what is
+/// resident after it.
 pub(crate) fn idle(place: &Place, time: Duration) -> anyhow::Result<String> {
     let site = Site::new(place)?;
     let sender = configure_all(&site)?;
@@ -153,5 +154,10 @@ pub(crate) fn idle(place: &Place, time: Duration) -> anyhow::Result<String> {
             vec![name, times.to_string()]
         })
         .collect();
-    Ok(markdown(&["thread", "woken"], &lines))
+    let (_, resident) = process.resident_kib()?;
+    Ok(format!(
+        "{}\nResident after it: {} MiB (goal at most 7).",
+        markdown(&["thread", "woken"], &lines),
+        mib(resident)
+    ))
 }

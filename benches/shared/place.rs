@@ -75,7 +75,7 @@ impl Place {
 // No doc comment: it would take the place of each bench's own in its help.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Common {
-    /// The program to measure.
+    /// The program to measure. One that is static is not counted, nor made slow.
     #[arg(long, default_value = env!("CARGO_BIN_EXE_belvo-gateway"))]
     pub(crate) program: PathBuf,
     /// What cargo calls every bench with.

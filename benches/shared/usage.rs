@@ -50,8 +50,10 @@ impl AddAssign for Usage {
 }
 
 impl Usage {
-    /// What `process` has used, with the counters that it keeps in `counts`, if it does.
+    /// What `process` has used, with the counters that it keeps in `counts`, if it does: into a static program no library
+    /// is loaded that counts.
     pub(crate) fn of(process: u32, counts: Option<&Path>) -> anyhow::Result<Self> {
+        let counts = counts.filter(|counts| counts.exists());
         let (syncs, file_bytes) = counts.map_or(Ok((0, 0)), counted)?;
         Ok(Self {
             syncs,

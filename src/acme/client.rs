@@ -20,7 +20,8 @@ use crate::fetch::{Roots, SetupError, connector};
 use crate::limits::{ACME_ANSWER_BYTES_MAX, ACME_REQUEST_WAIT};
 
 /// A client for one certificate's worth of requests.
-pub(super) struct Client(Pool<HttpsConnector<HttpConnector>, BodyWrapper<Bytes>>);
+/// With the kind of body that the client of the API has, too: a second kind is a second copy of the whole HTTP client.
+pub(super) struct Client(Pool<HttpsConnector<HttpConnector>, Full<Bytes>>);
 
 impl Client {
     /// Makes a client that trusts these roots, or the system's; makes no connection yet.
@@ -40,15 +41,18 @@ impl Client {
 impl HttpClient for Client {
     fn request(
         &self,
-        mut request: Request<BodyWrapper<Bytes>>,
+        request: Request<BodyWrapper<Bytes>>,
     ) -> Pin<Box<dyn Future<Output = Result<BytesResponse, Error>> + Send>> {
         // RFC 8555 section 6.1 asks for it.
         let agent = concat!("belvo-gateway/", env!("CARGO_PKG_VERSION"));
         let agent = HeaderValue::from_static(agent);
-        request.headers_mut().insert(USER_AGENT, agent);
-        let answer = self.0.request(request);
+        let pool = self.0.clone();
         let whole = async move {
-            let (parts, body) = answer.await.map_err(other)?.into_parts();
+            let (mut parts, body) = request.into_parts();
+            parts.headers.insert(USER_AGENT, agent);
+            let body = Full::new(body.collect().await.map_err(other)?.to_bytes());
+            let answer = pool.request(Request::from_parts(parts, body)).await;
+            let (parts, body) = answer.map_err(other)?.into_parts();
             let body = Limited::new(body, ACME_ANSWER_BYTES_MAX).collect().await;
             let body = Full::new(body.map_err(Error::Other)?.to_bytes());
             Ok(hyper::Response::from_parts(parts, body).into())

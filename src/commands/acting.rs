@@ -82,7 +82,7 @@ impl Acting {
                     thread::sleep(LOOK_EVERY);
                 }
                 Err(error) if is_locked(&error) => bail!(
-                    "a gateway runs on {} and has no control socket (its log says why); stop it first (systemctl stop belvo-gateway) and do this again",
+                    "a gateway runs on {} and has no control socket (its log says why); stop it first (systemctl stop belvo-gateway.socket belvo-gateway) and do this again",
                     self.directory.display()
                 ),
                 Err(error) => return Err(error),

@@ -74,7 +74,7 @@ fn describe(arguments: &Check, settings: &Settings, material: &Material) -> Stri
         None => "fetches nothing until API keys are configured".to_owned(),
     };
     format!(
-        "{}: good\n  serves {} on {}{}, {tls}\n  lets Belvo in {authorization}{proxies}\n  keeps everything in {}\n  {keys}\n",
+        "{}: good\n  serves {} on {}{}, or there on the sockets named belvo that systemd hands over, {tls}\n  lets Belvo in {authorization}{proxies}\n  keeps everything in {}\n  {keys}\n",
         arguments.configured.config.display(),
         settings.environment,
         addresses.join(", "),

@@ -4,6 +4,7 @@
 mod acting;
 pub mod check;
 pub mod demo;
+pub mod doctor;
 pub mod erase;
 pub mod events;
 mod explain;
@@ -12,6 +13,7 @@ pub mod reconcile;
 pub mod retry;
 pub mod selftest;
 pub mod serve;
+pub mod snapshot;
 pub mod status;
 pub mod verify;
 
@@ -34,12 +36,14 @@ pub fn run(command: &Command) -> ExitCode {
         Command::Serve(arguments) => serve::run(arguments),
         Command::Demo(arguments) => demo::run(arguments),
         Command::Check(arguments) => check::run(arguments),
+        Command::Doctor(arguments) => doctor::run(arguments),
         Command::Status(arguments) => status::run(arguments),
         Command::Events(arguments) => events::run(arguments),
         Command::Problems(arguments) => problems::run(arguments),
         Command::Retry(arguments) => retry::run(arguments),
         Command::Reconcile(arguments) => reconcile::run(arguments),
         Command::Erase(arguments) => erase::run(arguments),
+        Command::Snapshot(arguments) => snapshot::run(arguments),
         Command::Verify(arguments) => verify::run(arguments),
         Command::SelfTest(arguments) => selftest::run(arguments),
     };

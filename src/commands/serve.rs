@@ -1,5 +1,6 @@
 //! `serve`: reads the configuration, starts logging, runs the gateway.
 
+use std::net::TcpListener;
 use std::process::ExitCode;
 
 use tracing::{Level, error};
@@ -9,6 +10,7 @@ use crate::config::{Origin, Settings, Surroundings};
 use crate::gateway::{self, Material};
 use crate::notices::Notices;
 use crate::system::errors::sentence;
+use crate::system::handed_over::{self, HandedOverError};
 use crate::system::logging;
 
 /// Serves until SIGTERM.
@@ -16,12 +18,10 @@ use crate::system::logging;
 /// # Errors
 /// When logging cannot be started; everything else is logged and becomes the exit code.
 pub fn run(arguments: &Serve) -> anyhow::Result<ExitCode> {
+    // First of all: what is open now was handed over.
+    let sockets = handed_over::take();
     logging::start(arguments.log)?;
-    let origin = Origin {
-        path: arguments.configured.config.clone(),
-        surroundings: Surroundings::of_process(),
-    };
-    let (settings, material) = match configured(&origin) {
+    let (origin, sockets, settings, material) = match configured(arguments, sockets) {
         Ok(configured) => configured,
         Err(wrong) => {
             error!("{}", sentence(wrong.as_ref()));
@@ -29,7 +29,7 @@ pub fn run(arguments: &Serve) -> anyhow::Result<ExitCode> {
         }
     };
     let notices = Notices::new(arguments.log >= Level::DEBUG);
-    match gateway::run(&settings, material, notices, origin) {
+    match gateway::run(&settings, material, notices, origin, sockets) {
         Ok(()) => Ok(ExitCode::SUCCESS),
         Err(failed) => {
             error!("{failed}");
@@ -38,8 +38,20 @@ pub fn run(arguments: &Serve) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn configured(origin: &Origin) -> anyhow::Result<(Settings, Material)> {
+/// All that only a person can mend.
+fn configured(
+    arguments: &Serve,
+    sockets: Result<Vec<TcpListener>, HandedOverError>,
+) -> anyhow::Result<(Origin, Vec<TcpListener>, Settings, Material)> {
+    let sockets = sockets?;
+    let origin = Origin {
+        path: arguments.configured.config.clone(),
+        surroundings: Surroundings {
+            sockets: handed_over::addresses(&sockets)?,
+            ..Surroundings::of_process()
+        },
+    };
     let settings = origin.load()?;
     let material = gateway::read_material(&settings)?;
-    Ok((settings, material))
+    Ok((origin, sockets, settings, material))
 }

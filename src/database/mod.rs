@@ -18,6 +18,7 @@ mod migrations;
 pub mod pages;
 pub mod remains;
 pub mod room;
+pub mod snapshot;
 mod wal;
 mod writer;
 
@@ -55,7 +56,7 @@ pub enum OpenError {
         source: io::Error,
     },
     /// Another process holds the lock.
-    #[error("the state directory {} is in use by another gateway; stop it first (systemctl stop belvo-gateway), or give this one a state-directory of its own", .0.display())]
+    #[error("the state directory {} is in use by another gateway; stop it first (systemctl stop belvo-gateway.socket belvo-gateway), or give this one a state-directory of its own", .0.display())]
     Locked(PathBuf),
     /// The file cannot be read by this user, or not now.
     #[error(
@@ -352,6 +353,37 @@ fn pragma_text(connection: &Connection, pragma: &str) -> rusqlite::Result<String
     })
 }
 
+/// The process that holds the lock on a state directory, if one does, by the kernel's list of locks: nothing is locked to
+/// find out. 0 where it is in another container.
+///
+/// # Errors
+/// When that list or the lock cannot be looked at.
+pub fn holder(state_directory: &Path) -> io::Result<Option<u32>> {
+    use std::os::unix::fs::MetadataExt;
+    let inode = match fs::metadata(state_directory.join(LOCK_NAME)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        found => found?.ino().to_string(),
+    };
+    let locks = fs::read_to_string("/proc/locks")?;
+    let process = |line: &str| {
+        let mut words = line.split_whitespace().skip(1);
+        let is_whole = words.next()? == "FLOCK";
+        let process = words.nth(2)?.parse().ok()?;
+        let (_, locked) = words.next()?.rsplit_once(':')?;
+        (is_whole && locked == inode).then_some(process)
+    };
+    Ok(locks.lines().find_map(process))
+}
+
+/// The versions that a file names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Versions {
+    /// Of its schema.
+    pub schema: i64,
+    /// The least that a program must know to use it.
+    pub oldest_reader: i64,
+}
+
 /// A connection that reads the file and cannot change it.
 #[derive(Debug)]
 pub struct Reader(Connection);
@@ -365,6 +397,18 @@ impl Deref for Reader {
 }
 
 impl Reader {
+    /// The versions that the file names.
+    ///
+    /// # Errors
+    /// When the file cannot be read.
+    pub fn versions(&self) -> rusqlite::Result<Versions> {
+        let oldest = "SELECT value FROM meta WHERE key = 'oldest_reader'";
+        Ok(Versions {
+            schema: self.pragma_query_value(None, "user_version", |row| row.get(0))?,
+            oldest_reader: self.query_row(oldest, [], |row| row.get(0))?,
+        })
+    }
+
     /// SQLite's own check, for this long at most, and what it finds.
     ///
     /// # Errors

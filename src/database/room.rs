@@ -18,8 +18,8 @@ use rustix::io::Errno;
 use tokio::sync::watch;
 
 use crate::limits::{
-    BALLAST_AGAIN, BALLAST_WAIT, FLOOR_MARGIN_PART, FLOOR_PART, ROOM_LOOK_EVERY, ROOM_LOOK_PAGES,
-    ROOM_RAN_OUT_WAIT, ROOM_SHORT_LOOK_EVERY, WAL_BYTES_MAX,
+    BALLAST_AGAIN, BALLAST_MIB, BALLAST_WAIT, DISK_FLOOR_MIB, FLOOR_MARGIN_PART, FLOOR_PART,
+    ROOM_LOOK_EVERY, ROOM_LOOK_PAGES, ROOM_RAN_OUT_WAIT, ROOM_SHORT_LOOK_EVERY, WAL_BYTES_MAX,
 };
 
 /// The name of the ballast in the state directory.
@@ -32,6 +32,15 @@ pub struct Floor {
     pub bytes: u64,
     /// The size of the ballast; none at 0.
     pub ballast_bytes: u64,
+}
+
+impl Default for Floor {
+    fn default() -> Self {
+        Self {
+            bytes: DISK_FLOOR_MIB * 1024 * 1024,
+            ballast_bytes: BALLAST_MIB * 1024 * 1024,
+        }
+    }
 }
 
 /// Whether there is room.
@@ -88,6 +97,16 @@ impl Floor {
     /// The floor on a file system of this size.
     fn on(self, total: u64) -> u64 {
         self.bytes.min(total / FLOOR_PART)
+    }
+
+    /// The floor on a file system of this size, for whoever tells how near it is.
+    pub fn least_on(self, total: u64) -> u64 {
+        self.on(total)
+    }
+
+    /// What others leave free on one of this size: twice the floor, so that webhooks do not end at it at once.
+    pub fn kept_on(self, total: u64) -> u64 {
+        self.on(total).saturating_mul(2)
     }
 
     /// The ballast on one.

@@ -237,7 +237,7 @@ impl<A: Api> Drain<A> {
                 self.file_failed = self.file_failed.saturating_add(1);
                 self.reader = None;
                 self.rest(wait);
-                error!(
+                warn!(
                     seconds = wait.as_secs(),
                     "the file could not be read or written, the drain tries again: {error}"
                 );
@@ -386,7 +386,7 @@ impl<A: Api> Drain<A> {
             known,
         } = under_way;
         let class = error.class();
-        log_failed(&key, &error);
+        log_failed(&key, wanted, &error);
         self.outage.failed(&key.link_id, &error);
         if self.outage.is_on() {
             self.budget.pause(OUTAGE_WAIT);
@@ -439,7 +439,7 @@ impl<A: Api> Drain<A> {
         let UnderWay {
             key, wanted, known, ..
         } = under_way;
-        log_failed(&key, &error);
+        log_failed(&key, wanted, &error);
         self.keys_proven |= trouble::proves_the_keys(&error);
         let now = Times::of(&self.clock);
         let settle = move |current: Current| {
@@ -506,14 +506,24 @@ fn after_not_found(key: &Key, error: &Error) -> Vec<Wish> {
         .collect()
 }
 
-fn log_failed(key: &Key, error: &Error) {
+fn log_failed(key: &Key, wanted: Seq, error: &Error) {
+    let class = error.class();
     warn!(
         link_id = key.link_id,
         resource = key.resource,
-        class = error.class().name(),
+        seq = wanted.0,
+        error_class = class.name(),
+        error_code = error.code(),
         request_id = error.request_id,
         "a fetch failed: {error}"
     );
+    if class == Class::Credentials {
+        error!(
+            problem = Kind::ApiKeysRefused.name(),
+            next_step = error.next_step(),
+            "Belvo refuses the API keys, nothing is fetched until others are there"
+        );
+    }
 }
 
 fn log_fetched(under_way: &UnderWay, done: &Done) {

@@ -1,6 +1,8 @@
 //! Plans what is new in the journal: at once when it is quiet, at most once a second while webhooks stream in. Knows the
 //! journal and the store; what a row leads to is decided in `plan`.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -13,7 +15,8 @@ use crate::catalog;
 use crate::database::{Reader, WriteError};
 use crate::journal;
 use crate::limits::{
-    BURY_MAX, DELIVERIES_REMEMBERED, PLAN_BYTES_MAX, PLAN_QUIET, PLAN_ROWS_MAX, PLAN_WAIT,
+    BURY_MAX, DELIVERIES_REMEMBERED, PLAN_BYTES_MAX, PLAN_LINES_MAX, PLAN_QUIET, PLAN_ROWS_MAX,
+    PLAN_WAIT,
 };
 use crate::store::{self, Store, Times, planning};
 use crate::system::clock::Clock;
@@ -161,8 +164,9 @@ impl Planner {
                 }
             }
         }
-        self.store.plan(planned.clone(), now).await?;
-        planned.iter().for_each(log);
+        let planned: Arc<[Planned]> = planned.into();
+        self.store.plan(Arc::clone(&planned), now).await?;
+        log(&planned);
         Ok(())
     }
 
@@ -217,12 +221,40 @@ impl Planner {
     }
 }
 
-fn log(planned: &Planned) {
+fn log(planned: &[Planned]) {
+    match planned {
+        [first, .., last] if planned.len() > PLAN_LINES_MAX => {
+            log_many(planned, first.seq, last.seq);
+        }
+        few => few.iter().for_each(log_one),
+    }
+}
+
+fn log_many(planned: &[Planned], first: Seq, last: Seq) {
+    let mut counts = BTreeMap::<_, usize>::new();
+    for one in planned {
+        *counts.entry(one.action.name()).or_default() += 1;
+    }
+    let counts: Vec<_> = counts
+        .iter()
+        .map(|(action, count)| format!("{action} {count}"))
+        .collect();
+    info!(
+        webhooks = planned.len(),
+        first_seq = first.0,
+        last_seq = last.0,
+        "{} webhooks planned: {}",
+        planned.len(),
+        counts.join(", ")
+    );
+}
+
+fn log_one(planned: &Planned) {
     let envelope = &planned.envelope;
     info!(
         seq = planned.seq.0,
-        r#type = envelope.kind,
-        code = envelope.code,
+        webhook_type = envelope.kind,
+        webhook_code = envelope.code,
         link_id = envelope.link_id,
         request_id = envelope.request_id,
         action = planned.action.name(),

@@ -204,7 +204,9 @@ impl Salvager {
                     ..plan::plan(row.seq, &row.peer, &row.body)
                 }));
             }
-            self.store.plan(planned, Times::of(&self.clock)).await?;
+            self.store
+                .plan(planned.into(), Times::of(&self.clock))
+                .await?;
             let next = Some(cursor.0 + 1);
             self.store
                 .salvage(open.file.clone(), Vec::new(), 0, next)

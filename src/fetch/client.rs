@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER, USER_AGENT};
 use hyper::{Request, Response, Uri};
@@ -92,7 +92,7 @@ pub(super) fn are_same_roots(one: &Roots, other: &Roots) -> bool {
 }
 
 /// The system's certificates, which its own updates keep fresh; the built-in ones only where the system has none.
-fn system_roots() -> RootCertStore {
+pub fn system_roots() -> RootCertStore {
     let mut roots = RootCertStore::empty();
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if roots.is_empty() {
@@ -126,7 +126,7 @@ pub(crate) fn connector(
 /// A client of Belvo's API.
 #[derive(Debug)]
 pub struct Client {
-    pool: Pool<HttpsConnector<HttpConnector>, Empty<Bytes>>,
+    pool: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
     base: String,
     headers: HeaderMap,
     /// Whether the API refused its keys when it was asked last.
@@ -196,13 +196,13 @@ impl Client {
         })
     }
 
-    fn request(&self, asked: &Asked) -> Result<Request<Empty<Bytes>>, String> {
+    fn request(&self, asked: &Asked) -> Result<Request<Full<Bytes>>, String> {
         let query = form_urlencoded::Serializer::new(String::new())
             .extend_pairs(&asked.query)
             .finish();
         let mark = if query.is_empty() { "" } else { "?" };
         let mut request = Request::get(format!("{}{}{mark}{query}", self.base, asked.path))
-            .body(Empty::new())
+            .body(Full::default())
             .map_err(|error| error.to_string())?;
         *request.headers_mut() = self.headers.clone();
         Ok(request)

@@ -13,7 +13,7 @@ use std::future::Future;
 
 #[cfg(feature = "acme")]
 pub(crate) use client::connector;
-pub use client::{Client, Keys, Roots, SetupError, Target, retry_after, roots_from};
+pub use client::{Client, Keys, Roots, SetupError, Target, retry_after, roots_from, system_roots};
 pub use codes::{CODES, Code};
 pub use error::{Cause, Class, Error};
 pub use keys::{Access, KeyFiles};

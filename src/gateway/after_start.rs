@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use tokio::task::spawn_blocking;
 use tracing::warn;
 
+use crate::bookkeeper::log_opened;
 use crate::database::{WriteError, damage};
 use crate::store::verify::{self, Glance};
 use crate::store::{Store, problems};
@@ -25,7 +26,7 @@ pub(super) async fn look(state_directory: PathBuf, store: Store) -> Result<(), W
         Ok(Glance::Well { differ }) => {
             let change = verify::problem(&differ);
             if let problems::Change::Open(problem) = &change {
-                warn!(next_step = problem.next_step, "{}", problem.text);
+                log_opened(problem);
             }
             return match store.problems(vec![change], UnixMs::now()).await {
                 Err(WriteError::Ended) => Err(WriteError::Ended),

@@ -1,6 +1,7 @@
 //! The listener's certificate through the years: its files are looked at, a new pair is taken when it is whole, the old
 //! one is kept while it is not, and a person is told before it expires. Decides; writes nothing down.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,8 @@ use tracing::info;
 
 use crate::intake::tls::{Files, Held, Pair};
 use crate::limits::{
-    CERTIFICATE_ENDS, CERTIFICATE_ENDS_SOON, CERTIFICATE_LOOK_EVERY, CERTIFICATE_SETTLED,
+    CERTIFICATE_ENDS, CERTIFICATE_ENDS_SOON, CERTIFICATE_LOOK_ANYWAY, CERTIFICATE_LOOK_EVERY,
+    CERTIFICATE_SETTLED,
 };
 use crate::store::problems::{Change, Kind, Problem};
 use crate::system::certificate::Validity;
@@ -80,8 +82,13 @@ impl Certificate {
         self.validity.map(|validity| validity.until)
     }
 
-    /// Looks at the files, takes what is new and whole, and says when to look again. Files that have just changed may
-    /// still be being written, so they are read when they look the same twice.
+    /// The files that are looked at.
+    pub(super) fn paths(&self) -> [&Path; 2] {
+        [&self.files.certificate, &self.files.key]
+    }
+
+    /// Looks at the files, takes what is new and whole, and says when to look again, even if nobody tells of a change.
+    /// Files that have just changed may still be being written, so they are read when they look the same twice.
     pub(super) fn look(&mut self, now: UnixMs) -> Duration {
         let marks = self.files.marks();
         if marks != self.seen {
@@ -94,7 +101,13 @@ impl Certificate {
             self.changed = false;
             self.try_again(now);
         }
-        CERTIFICATE_LOOK_EVERY
+        match self.until() {
+            // A clock that is not set yet is set without a word.
+            Some(until) if self.broken.is_none() && now.is_plausible() && until > now => {
+                CERTIFICATE_LOOK_ANYWAY.min(until.since(now))
+            }
+            _ => CERTIFICATE_LOOK_EVERY,
+        }
     }
 
     fn try_again(&mut self, now: UnixMs) {
@@ -147,7 +160,7 @@ impl Certificate {
         };
         Some((
             format!("the certificate or its key was changed and cannot be used, {served}: {why}"),
-            "put a certificate chain and its own key in place; they are taken within a minute, or at once by: systemctl reload belvo-gateway",
+            "put a certificate chain and its own key in place; they are taken by themselves, or at once by: systemctl reload belvo-gateway",
         ))
     }
 
@@ -176,7 +189,7 @@ impl Certificate {
             format!(
                 "the certificate {path} expired on {until}: Belvo cannot deliver any webhook until there is a new one"
             ),
-            "renew it now; new files are taken by themselves, within a minute",
+            "renew it now; new files are taken by themselves",
         )
     }
 }
@@ -304,13 +317,13 @@ mod tests {
     #[test]
     fn a_whole_new_pair_is_taken_when_it_has_settled() {
         let mut place = Place::valid_for(10);
-        assert_eq!(place.served.look(UnixMs::now()), CERTIFICATE_LOOK_EVERY);
+        assert_eq!(place.served.look(UnixMs::now()), CERTIFICATE_LOOK_ANYWAY);
         place.renew(90);
         place.put("pem");
         place.put("key");
         assert_eq!(place.served.look(UnixMs::now()), CERTIFICATE_SETTLED);
         assert_eq!(place.days_left(), 10);
-        assert_eq!(place.served.look(UnixMs::now()), CERTIFICATE_LOOK_EVERY);
+        assert_eq!(place.served.look(UnixMs::now()), CERTIFICATE_LOOK_ANYWAY);
         assert_eq!(place.days_left(), 90);
         assert_eq!(place.unusable(), None);
     }
@@ -380,7 +393,7 @@ mod tests {
         assert_eq!((place.days_left(), place.unusable()), (90, None));
     }
 
-    fn set_mode(path: &std::path::Path, mode: u32) {
+    fn set_mode(path: &Path, mode: u32) {
         use std::os::unix::fs::PermissionsExt;
         fs::set_permissions(path, fs::Permissions::from_mode(mode)).expect("a mode");
     }

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::sleep;
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::acme;
+use crate::bookkeeper::log_opened;
 use crate::config::Acme;
 use crate::database::WriteError;
 use crate::fetch::Roots;
@@ -89,7 +90,7 @@ impl Renewal {
                 let wait = back_off(*failures);
                 *failures += 1;
                 let problem = self.problem(&sentence(&failed), wait);
-                warn!(next_step = problem.next_step, "{}", problem.text);
+                log_opened(&problem);
                 (Change::Open(problem), wait)
             }
         };

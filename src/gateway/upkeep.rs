@@ -1,8 +1,10 @@
 //! What is seen to while the gateway runs and no webhook waits for. It runs beside the drain: it reads files and logs,
 //! and neither may hold up an answer.
 
+use std::future::pending;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
@@ -13,17 +15,19 @@ use super::reload::{self, Reload};
 use super::room::Disk;
 use super::storage::Storage;
 use super::{Material, key_files, rules, warnings};
+use crate::bookkeeper::log_opened;
 use crate::config::{Settings, Tls};
 use crate::database::WriteError;
 use crate::drain::budget::Budget;
 use crate::fetch::Access;
-use crate::limits::CERTIFICATE_LOOK_EVERY;
+use crate::limits::{CERTIFICATE_LOOK_EVERY, CERTIFICATE_SETTLED, LONGEST_WAIT};
 use crate::store::Store;
 use crate::store::problems::Change;
 use crate::system::clock::UnixMs;
 use crate::system::errors::sentence;
 use crate::system::notify;
 use crate::system::stop::Stop;
+use crate::system::watch::Changes;
 
 /// What is seen to.
 #[derive(Debug)]
@@ -32,6 +36,8 @@ pub(super) struct Upkeep {
     /// Why the last reload changed nothing, if it did not.
     refused: Option<String>,
     certificate: Option<Certificate>,
+    /// Changes of its files; nothing where they are not told of.
+    changes: Option<Changes>,
     disk: Disk,
     storage: Storage,
     /// Told when somebody else has put new files in its place.
@@ -64,6 +70,7 @@ impl Upkeep {
         Self {
             reload,
             refused: None,
+            changes: None,
             certificate,
             disk,
             storage,
@@ -81,7 +88,9 @@ impl Upkeep {
     /// # Errors
     /// When the writer has ended before the stop.
     pub(super) async fn run(mut self, mut stop: Stop) -> Result<(), WriteError> {
-        let mut certificate_at = Instant::now();
+        let watched = self.certificate.as_ref();
+        self.changes = watched.and_then(|_| Changes::new().ok());
+        let (mut looked_at, mut certificate_at) = (Instant::now(), Instant::now());
         loop {
             tokio::select! {
                 () = stop.told() => return Ok(()),
@@ -89,18 +98,47 @@ impl Upkeep {
                 () = self.disk.changed() => self.note(UnixMs::now()).await?,
                 () = self.storage.changed() => self.note(UnixMs::now()).await?,
                 () = self.renewed.notified() => certificate_at = Instant::now(),
-                () = sleep_until(certificate_at) => certificate_at = self.look().await?,
+                () = sleep_until(certificate_at) => {
+                    looked_at = Instant::now();
+                    certificate_at = looked_at + self.look().await?;
+                }
+                heard = come(self.changes.as_ref()) => match heard {
+                    // Whatever goes on beside the files, they are not looked at all the time.
+                    Ok(()) => certificate_at = certificate_at.min(looked_at + CERTIFICATE_SETTLED),
+                    Err(_) => self.unheard(&mut certificate_at),
+                },
                 () = self.access.look_is_due() => self.access.look(),
             }
         }
     }
 
-    /// Looks at the certificate, and says when to look again.
-    async fn look(&mut self) -> Result<Instant, WriteError> {
+    /// Looks at the certificate, and says how long it is until the next look.
+    async fn look(&mut self) -> Result<Duration, WriteError> {
         let now = UnixMs::now();
+        // First, so that no change falls between the two.
+        let is_told = self.follow();
         let wait = self.certificate.as_mut().map(|served| served.look(now));
         self.note(now).await?;
-        Ok(Instant::now() + wait.unwrap_or(CERTIFICATE_LOOK_EVERY))
+        let wait = wait.unwrap_or(LONGEST_WAIT);
+        Ok(match is_told && self.written {
+            true => wait,
+            false => wait.min(CERTIFICATE_LOOK_EVERY),
+        })
+    }
+
+    /// Says whether all changes of the certificate's files will be told.
+    fn follow(&self) -> bool {
+        let Some(served) = &self.certificate else {
+            return true;
+        };
+        let follow = |changes: &Changes| served.paths().map(|path| changes.follow(path).is_ok());
+        self.changes.as_ref().map(follow) == Some([true; 2])
+    }
+
+    /// From now on nobody tells of changes.
+    fn unheard(&mut self, certificate_at: &mut Instant) {
+        self.changes = None;
+        *certificate_at = Instant::now();
     }
 
     /// Puts the configuration into force as it stands in its files now, all of it or nothing.
@@ -197,6 +235,14 @@ impl Upkeep {
     }
 }
 
+/// Waits until a change is told of.
+async fn come(changes: Option<&Changes>) -> io::Result<()> {
+    match changes {
+        Some(changes) => changes.come().await,
+        None => pending().await,
+    }
+}
+
 /// The service manager cannot be told: it may have gone, and the gateway has not.
 fn told(outcome: io::Result<()>) {
     if let Err(error) = outcome {
@@ -209,11 +255,10 @@ fn log(problems: &[Change], before: Option<&Noted>) {
     let was = |wanted: &Change| before.is_some_and(|before| before.problems.contains(wanted));
     for change in problems.iter().filter(|change| !was(change)) {
         match change {
-            Change::Open(problem) => {
-                warn!(next_step = problem.next_step, "{}", problem.text);
-            }
+            Change::Open(problem) => log_opened(problem),
             Change::Close(kind, _) if before.is_some() => {
-                info!("the problem {} is over", kind.name());
+                let problem = kind.name();
+                info!(problem, "the problem {problem} is over");
             }
             Change::Close(..) => {}
         }

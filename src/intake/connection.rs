@@ -27,8 +27,8 @@ use super::seats::{Seated, Shared};
 use super::source::Peer;
 use super::wire;
 use crate::limits::{
-    HANDSHAKE_WAIT, HEAD_BYTES_MAX, HEAD_WAIT, HEADERS_MAX, LINGER_BYTES_MAX, LINGER_WAIT,
-    LOOK_WAIT,
+    HANDSHAKE_WAIT, HEAD_BYTES_MAX, HEAD_WAIT, HEADERS_MAX, LAST_REQUEST_WAIT, LINGER_BYTES_MAX,
+    LINGER_WAIT, LOOK_WAIT,
 };
 use crate::notices::Reason;
 use crate::system::stop::Stop;
@@ -46,8 +46,7 @@ pub(super) struct Guest {
     pub(super) seated: Seated<Held>,
 }
 
-/// Serves a connection until either side ends it or `stop` says so and nothing is being
-/// answered.
+/// Serves a connection until either side ends it; once `stop` says so, until the next answer, or until none is asked for.
 pub(super) async fn serve(
     mut stream: TcpStream,
     (peer, standing): (Peer, Standing),
@@ -60,7 +59,7 @@ pub(super) async fn serve(
     if standing == Standing::Proxy(Told::ProxyProtocol) {
         let line = tokio::select! {
             line = wire::proxy_line(&mut stream) => line,
-            () = stop.told() => return,
+            () = stop.told_for(LAST_REQUEST_WAIT) => return,
         };
         match line {
             Ok(Some((Whom::Client(client), rest))) if client != peer => {
@@ -121,7 +120,7 @@ async fn shake(
             let shaken = tokio::select! {
                 shaken = handshake => shaken,
                 // Nothing was asked yet, so there is nothing to answer.
-                () = stop.told() => return,
+                () = stop.told_for(LAST_REQUEST_WAIT) => return,
             };
             match shaken {
                 Ok(Ok(stream)) => {
@@ -150,7 +149,7 @@ pub(super) async fn talk<S>(
 ) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let state = Arc::new(State::new(guest));
+    let state = Arc::new(State::new(guest, stop.clone()));
     let (in_service, of_service) = (Arc::clone(&state), Arc::clone(&intake));
     let service = service_fn(move |request| {
         let (state, intake) = (Arc::clone(&in_service), Arc::clone(&of_service));
@@ -169,14 +168,14 @@ pub(super) async fn talk<S>(
             TokioIo::new(Requests::new(stream, Arc::clone(&state))),
             service,
         );
-    let mut stopping = false;
-    let ended = loop {
-        tokio::select! {
-            ended = poll_fn(|context| connection.poll_without_shutdown(context)) => break ended,
-            () = stop.told(), if !stopping => {
-                stopping = true;
+    let ended = tokio::select! {
+        ended = poll_fn(|context| connection.poll_without_shutdown(context)) => ended,
+        () = stop.told_for(LAST_REQUEST_WAIT) => {
+            // One that has begun is the last, and ends the connection by that.
+            if !state.has_begun() {
                 std::pin::Pin::new(&mut connection).graceful_shutdown();
             }
+            poll_fn(|context| connection.poll_without_shutdown(context)).await
         }
     };
     if let Err(error) = &ended

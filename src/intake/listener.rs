@@ -51,6 +51,15 @@ pub fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
     listen().map_err(|source| BindError { address, source })
 }
 
+/// Serves a socket that listens already: its backlog and its address are whoever's who opened it.
+///
+/// # Errors
+/// When the runtime refuses it.
+pub fn adopt(socket: std::net::TcpListener) -> io::Result<TcpListener> {
+    socket.set_nonblocking(true)?;
+    TcpListener::from_std(socket)
+}
+
 /// Accepts connections on all of `listeners`, so many at once, until `stop` says so, then waits for those that are being
 /// answered.
 ///
@@ -128,6 +137,7 @@ impl Door {
                 },
             }
         }
+        // What waits in the queue of a socket that was handed over is for whoever is started next.
         drop(self.listener);
         let all = async { while connections.join_next().await.is_some() {} };
         // Whoever has not finished by now is cut off; nothing that was answered 200 is lost by that.

@@ -106,7 +106,7 @@ impl Intake {
     ) -> (Response<Full<Bytes>>, Afterwards) {
         // Without a length there is no body (RFC 9112 section 6.3). Should the sender mean otherwise, what follows must
         // not be taken for its next request: this answer is the last on its connection.
-        let may_go_on = is_delimited(&request) && !state.is_last();
+        let is_delimited = is_delimited(&request);
         let rules = self.rules();
         let (peer, outcome) = match self.judge(&rules, caller, request.headers()) {
             Ok(peer) => (peer, self.take(request, &rules, peer, state).await),
@@ -119,6 +119,8 @@ impl Intake {
             }
             reply
         });
+        // Asked only now: it may have become the last one while it was kept.
+        let may_go_on = is_delimited && !state.is_last();
         if may_go_on { reply } else { reply.closing() }.into_parts()
     }
 

@@ -15,11 +15,13 @@ use super::connection::Guest;
 use super::head::{Body, Fault, Follower};
 use super::reply::Afterwards;
 use crate::limits::{REQUESTS_PER_CONNECTION_MAX, TAKE_WAIT};
+use crate::system::stop::Stop;
 
 /// What one connection remembers between its requests.
 #[derive(Debug)]
 pub(super) struct State {
     guest: Guest,
+    stop: Stop,
     remembered: Mutex<Remembered>,
 }
 
@@ -38,7 +40,7 @@ struct Remembered {
 }
 
 impl State {
-    pub(super) fn new(guest: Guest) -> Self {
+    pub(super) fn new(guest: Guest, stop: Stop) -> Self {
         Self {
             remembered: Mutex::new(Remembered {
                 began: Some(guest.accepted),
@@ -49,6 +51,7 @@ impl State {
                 afterwards: Afterwards::Whole,
             }),
             guest,
+            stop,
         }
     }
 
@@ -75,7 +78,12 @@ impl State {
 
     /// Whether the current request is the last one that its connection may bring.
     pub(super) fn is_last(&self) -> bool {
-        self.with(|state| state.requests + 1 >= REQUESTS_PER_CONNECTION_MAX)
+        self.stop.is_told() || self.with(|state| state.requests + 1 >= REQUESTS_PER_CONNECTION_MAX)
+    }
+
+    /// Whether something of the current request has come.
+    pub(super) fn has_begun(&self) -> bool {
+        self.with(|state| state.follower.has_begun())
     }
 
     /// The current request is a webhook, and whole.

@@ -133,6 +133,13 @@ pub struct Pair {
     pub validity: Validity,
 }
 
+impl Pair {
+    /// The certificates as a client gets them, the gateway's own first.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.certified.cert
+    }
+}
+
 /// The pair that handshakes are answered with; without one, they fail.
 #[derive(Debug)]
 pub struct Held(RwLock<Option<Arc<CertifiedKey>>>);

@@ -306,6 +306,14 @@ pub fn newest(connection: &Connection) -> rusqlite::Result<Seq> {
     Ok(Seq(newest.unwrap_or_default()))
 }
 
+/// How many rows there are.
+///
+/// # Errors
+/// When SQLite cannot read.
+pub fn count(connection: &Connection) -> rusqlite::Result<i64> {
+    connection.query_row("SELECT count(*) FROM journal", [], |row| row.get(0))
+}
+
 /// One row, if it is still there.
 ///
 /// # Errors

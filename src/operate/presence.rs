@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use super::steps::{self, Steps};
 use super::{Operator, erase, reconcile};
+use crate::bookkeeper::log_opened;
 use crate::config::Reconcile;
 use crate::database::WriteError;
 use crate::fetch::Api;
@@ -108,6 +109,7 @@ impl Presence {
             let problem = move |from| problem(absence, from, auto);
             match operator.store.note_away(absence.from, now, problem).await {
                 Ok(from) => {
+                    log_opened(&problem(from));
                     self.alive_at = None;
                     self.owe(from);
                 }
@@ -141,9 +143,13 @@ impl Presence {
         if self.is_unset_said || self.started.elapsed() < CLOCK_UNSET_MAX {
             return Ok(());
         }
-        let unset = vec![Change::Open(steps::problem(now))];
-        let said = operator.store.problems(unset, now).await;
-        self.is_unset_said = said.is_ok();
+        let unset = steps::problem(now);
+        let opened = vec![Change::Open(unset.clone())];
+        let said = operator.store.problems(opened, now).await;
+        if said.is_ok() {
+            self.is_unset_said = true;
+            log_opened(&unset);
+        }
         survive(said)
     }
 

@@ -19,6 +19,7 @@ pub mod verify;
 pub mod work;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
 
@@ -139,7 +140,7 @@ impl Store {
     ///
     /// # Errors
     /// When nothing was written.
-    pub async fn plan(&self, planned: Vec<Planned>, now: Times) -> Result<(), WriteError> {
+    pub async fn plan(&self, planned: Arc<[Planned]>, now: Times) -> Result<(), WriteError> {
         self.writer
             .change(move |transaction| planning::apply(transaction, &planned, now.wall, now.due))
             .await

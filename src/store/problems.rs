@@ -134,6 +134,11 @@ impl Kind {
         }
     }
 
+    /// Whether the gateway's work stands still until it is over.
+    pub fn stops_the_work(self) -> bool {
+        self.severity() == 1
+    }
+
     /// 1 stops the gateway's work, 2 stops some of it, 3 is worth knowing.
     fn severity(self) -> u8 {
         match self {

@@ -1,5 +1,5 @@
 //! The DER of a certificate -> from when until when it is valid. Pure. rustls checks everything else; this reads only the
-//! two times, which it does not hand out (RFC 5280 section 4.1).
+//! two times and the two names, which it does not hand out (RFC 5280 section 4.1).
 
 use time::PrimitiveDateTime;
 use time::macros::format_description;
@@ -37,6 +37,28 @@ pub fn validity(der: &[u8]) -> Option<Validity> {
         from: validity.time()?,
         until: validity.time()?,
     })
+}
+
+/// Who issued a certificate, and whose it is: the bytes of both names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Names<'a> {
+    /// Its `issuer`.
+    pub issuer: &'a [u8],
+    /// Its `subject`.
+    pub subject: &'a [u8],
+}
+
+/// The names in the certificate in `der`; nothing when it is no certificate.
+pub fn names(der: &[u8]) -> Option<Names<'_>> {
+    let mut certificate = Elements(Elements(der).content(SEQUENCE)?);
+    let mut signed = Elements(certificate.content(SEQUENCE)?);
+    signed.content(VERSION);
+    signed.content(INTEGER)?;
+    signed.content(SEQUENCE)?;
+    let issuer = signed.content(SEQUENCE)?;
+    signed.content(SEQUENCE)?;
+    let subject = signed.content(SEQUENCE)?;
+    Some(Names { issuer, subject })
 }
 
 /// DER elements one after the other.

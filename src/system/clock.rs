@@ -110,6 +110,12 @@ fn is_trusted(wall: UnixMs, synchronized: &Path) -> bool {
     wall >= BUILT || was_synchronized()
 }
 
+/// When systemd-timesyncd last synchronised the clock, where that keeps it.
+pub fn synchronized_at() -> Option<UnixMs> {
+    let at = fs::metadata(SYNCHRONIZED).and_then(|file| file.modified());
+    at.ok().map(UnixMs::of)
+}
+
 /// A moment, by all that the machine knows of the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stamp {

@@ -1,15 +1,28 @@
 //! Where log lines go: to journald when systemd reads our standard error, else to standard error as text.
 //! Does not know what is logged. Only the drain's thread and the commands log; the intake's thread never does,
 //! because a stuck journald blocks whoever writes to it.
+//!
+//! Levels: `error` stands still until a person acts; `warn` heals by itself or is worth a look; `info` is the life of the
+//! process, a line for each webhook and fetch, and fewer when many come at once; `debug` is for us.
 
 use std::io::{self, IsTerminal};
 use std::os::unix::fs::MetadataExt;
 
 use tracing::Level;
+use tracing_journald::{Priority, PriorityMappings};
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
+
+/// What our levels are to journald, whose words they are but for one: a notice is nothing of ours.
+const PRIORITIES: PriorityMappings = PriorityMappings {
+    error: Priority::Error,
+    warn: Priority::Warning,
+    info: Priority::Informational,
+    debug: Priority::Debug,
+    trace: Priority::Debug,
+};
 
 /// Prefix of our fields in the journal: `BELVO_LINK_ID=...`.
 const FIELD_PREFIX: &str = "BELVO";
@@ -27,6 +40,7 @@ pub fn start(level: Level) -> io::Result<()> {
     let layer: Box<dyn Layer<Registry> + Send + Sync> = if let Some(journald) = journald {
         journald
             .with_field_prefix(Some(FIELD_PREFIX.to_owned()))
+            .with_priority_mappings(PRIORITIES)
             .boxed()
     } else {
         let text = tracing_subscriber::fmt::layer()

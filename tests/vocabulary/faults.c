@@ -54,6 +54,14 @@ __attribute__((constructor)) static void start(void) {
     }
 }
 
+/* The function that this one stands before, looked up once: the calls of a bench are to cost what they cost. */
+#define REAL(name)                                                             \
+    ({                                                                         \
+        static __typeof__(&name) real;                                         \
+        if (!real) real = (__typeof__(&name))dlsym(RTLD_NEXT, #name);          \
+        real;                                                                  \
+    })
+
 static void pause_us(long us) {
     struct timespec wait = {us / 1000000, us % 1000000 * 1000};
     nanosleep(&wait, NULL);
@@ -79,8 +87,7 @@ static long number_in(const char *name) {
 }
 
 int clock_gettime(clockid_t clock, struct timespec *now) {
-    static int (*real)(clockid_t, struct timespec *);
-    if (!real) real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+    if (!directory) return REAL(clock_gettime)(clock, now);
     if (clock == CLOCK_REALTIME && syscall(SYS_gettid) == getpid() && asked("fail-clock")) {
         char path[4096];
         snprintf(path, sizeof path, "%s/fail-clock", directory);
@@ -88,7 +95,7 @@ int clock_gettime(clockid_t clock, struct timespec *now) {
         errno = EINVAL;
         return -1;
     }
-    int result = real(clock, now);
+    int result = REAL(clock_gettime)(clock, now);
     if (result == 0 && clock == CLOCK_REALTIME) {
         now->tv_sec += number_in("clock-ahead");
         if (asked("clock-not-set")) now->tv_sec %= 1000;
@@ -144,8 +151,7 @@ static int is_file_read_only(int fd) {
     return directory && path_of(fd, path, sizeof path) && is_read_only(path);
 }
 
-static int opened(const char *name, const char *path, int flags, mode_t mode) {
-    int (*real)(const char *, int, mode_t) = (int (*)(const char *, int, mode_t))dlsym(RTLD_NEXT, name);
+static int opened(int (*real)(const char *, int, ...), const char *path, int flags, mode_t mode) {
     int is_new = (flags & O_CREAT) && access(path, F_OK) != 0;
     // What is there already is told first.
     int is_there = (flags & O_CREAT) && (flags & O_EXCL) && !is_new;
@@ -159,28 +165,21 @@ static int opened(const char *name, const char *path, int flags, mode_t mode) {
         va_start(more, flags);                                \
         mode_t mode = flags & O_CREAT ? va_arg(more, int) : 0; \
         va_end(more);                                         \
-        return opened(#name, path, flags, mode);              \
+        return opened(REAL(name), path, flags, mode);         \
     }
 OPEN(open)
 OPEN(open64)
 
 int unlink(const char *path) {
-    int (*real)(const char *) = (int (*)(const char *))dlsym(RTLD_NEXT, "unlink");
-    return is_read_only(path) ? -1 : real(path);
+    return is_read_only(path) ? -1 : REAL(unlink)(path);
 }
 
 int rename(const char *from, const char *to) {
-    int (*real)(const char *, const char *) = (int (*)(const char *, const char *))dlsym(RTLD_NEXT, "rename");
-    return is_read_only(to) ? -1 : real(from, to);
+    return is_read_only(to) ? -1 : REAL(rename)(from, to);
 }
 
-static int cut(const char *name, int fd, off_t length) {
-    int (*real)(int, off_t) = (int (*)(int, off_t))dlsym(RTLD_NEXT, name);
-    return is_file_read_only(fd) ? -1 : real(fd, length);
-}
-
-int ftruncate(int fd, off_t length) { return cut("ftruncate", fd, length); }
-int ftruncate64(int fd, off64_t length) { return cut("ftruncate64", fd, length); }
+int ftruncate(int fd, off_t length) { return is_file_read_only(fd) ? -1 : REAL(ftruncate)(fd, length); }
+int ftruncate64(int fd, off64_t length) { return is_file_read_only(fd) ? -1 : REAL(ftruncate64)(fd, length); }
 
 static int told(int result, struct statvfs *found) {
     if (result != 0 || !asked("free-mib")) return result;
@@ -191,19 +190,14 @@ static int told(int result, struct statvfs *found) {
 }
 
 int statvfs(const char *path, struct statvfs *found) {
-    static int (*real)(const char *, struct statvfs *);
-    if (!real) real = (int (*)(const char *, struct statvfs *))dlsym(RTLD_NEXT, "statvfs");
-    return told(real(path, found), found);
+    return told(REAL(statvfs)(path, found), found);
 }
 
 int statvfs64(const char *path, struct statvfs64 *found) {
-    static int (*real)(const char *, struct statvfs64 *);
-    if (!real) real = (int (*)(const char *, struct statvfs64 *))dlsym(RTLD_NEXT, "statvfs64");
-    return told(real(path, found), (struct statvfs *)found);
+    return told(REAL(statvfs64)(path, found), (struct statvfs *)found);
 }
 
-static int set_aside(const char *name, int fd, int mode, off_t offset, off_t length) {
-    int (*real)(int, int, off_t, off_t) = (int (*)(int, int, off_t, off_t))dlsym(RTLD_NEXT, name);
+static int set_aside(int (*real)(int, int, off_t, off_t), int fd, int mode, off_t offset, off_t length) {
     if (is_file_read_only(fd)) return -1;
     if (asked("full") && grows(fd, offset + length)) {
         errno = ENOSPC;
@@ -212,8 +206,8 @@ static int set_aside(const char *name, int fd, int mode, off_t offset, off_t len
     return real(fd, mode, offset, length);
 }
 
-int fallocate(int fd, int mode, off_t offset, off_t length) { return set_aside("fallocate", fd, mode, offset, length); }
-int fallocate64(int fd, int mode, off64_t offset, off64_t length) { return set_aside("fallocate64", fd, mode, offset, length); }
+int fallocate(int fd, int mode, off_t offset, off_t length) { return set_aside(REAL(fallocate), fd, mode, offset, length); }
+int fallocate64(int fd, int mode, off64_t offset, off64_t length) { return set_aside(REAL(fallocate64), fd, mode, offset, length); }
 
 static void note(const char *what, int fd, long value) {
     char path[3500] = "socket", line[4096];
@@ -227,8 +221,7 @@ static void note(const char *what, int fd, long value) {
     errno = saved;
 }
 
-static int synced(const char *name, int fd) {
-    int (*real)(int) = (int (*)(int))dlsym(RTLD_NEXT, name);
+static int synced(int (*real)(int), int fd) {
     note("sync-begins", fd, 0);
     while (asked("hold-sync")) pause_us(1000);
     if (asked("fail-sync")) {
@@ -248,11 +241,11 @@ static int synced(const char *name, int fd) {
     return result;
 }
 
-int fsync(int fd) { return synced("fsync", fd); }
-int fdatasync(int fd) { return synced("fdatasync", fd); }
+int fsync(int fd) { return synced(REAL(fsync), fd); }
+int fdatasync(int fd) { return synced(REAL(fdatasync), fd); }
 
-static ssize_t written(const char *name, int fd, const void *bytes, size_t length, off_t offset) {
-    ssize_t (*real)(int, const void *, size_t, off_t) = (ssize_t(*)(int, const void *, size_t, off_t))dlsym(RTLD_NEXT, name);
+static ssize_t written(ssize_t (*real)(int, const void *, size_t, off_t), int fd, const void *bytes, size_t length,
+                       off_t offset) {
     if ((asked("fail-write") && is_file(fd)) || no_room(fd, offset + (off_t)length)) {
         note("write-failed", fd, ENOSPC);
         errno = ENOSPC;
@@ -269,24 +262,24 @@ static ssize_t written(const char *name, int fd, const void *bytes, size_t lengt
     return result;
 }
 
-ssize_t pwrite(int fd, const void *bytes, size_t length, off_t offset) { return written("pwrite", fd, bytes, length, offset); }
-ssize_t pwrite64(int fd, const void *bytes, size_t length, off_t offset) { return written("pwrite64", fd, bytes, length, offset); }
+ssize_t pwrite(int fd, const void *bytes, size_t length, off_t offset) { return written(REAL(pwrite), fd, bytes, length, offset); }
+ssize_t pwrite64(int fd, const void *bytes, size_t length, off_t offset) { return written(REAL(pwrite64), fd, bytes, length, offset); }
+
+/* Whether this is worth a line of the record. */
+static int sends(int fd) { return log_fd >= 0 && is_socket(fd); }
 
 ssize_t write(int fd, const void *bytes, size_t length) {
-    ssize_t (*real)(int, const void *, size_t) = (ssize_t(*)(int, const void *, size_t))dlsym(RTLD_NEXT, "write");
-    if (is_socket(fd)) note("sends", fd, length);
+    if (sends(fd)) note("sends", fd, length);
     else if (is_file_read_only(fd)) return -1;
-    return real(fd, bytes, length);
+    return REAL(write)(fd, bytes, length);
 }
 
 ssize_t send(int fd, const void *bytes, size_t length, int flags) {
-    ssize_t (*real)(int, const void *, size_t, int) = (ssize_t(*)(int, const void *, size_t, int))dlsym(RTLD_NEXT, "send");
     note("sends", fd, length);
-    return real(fd, bytes, length, flags);
+    return REAL(send)(fd, bytes, length, flags);
 }
 
 ssize_t writev(int fd, const struct iovec *parts, int count) {
-    ssize_t (*real)(int, const struct iovec *, int) = (ssize_t(*)(int, const struct iovec *, int))dlsym(RTLD_NEXT, "writev");
-    if (is_socket(fd)) note("sends", fd, count);
-    return real(fd, parts, count);
+    if (sends(fd)) note("sends", fd, count);
+    return REAL(writev)(fd, parts, count);
 }

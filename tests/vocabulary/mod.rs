@@ -5,6 +5,7 @@
 use std::fs::{self, File};
 use std::io::Read;
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
@@ -29,6 +30,10 @@ pub(crate) const KEYS: (&str, &str) = ("secret-id", "secret-password");
 /// A link as Belvo would name it.
 pub(crate) const LINK: &str = "16f68516-bcbc-4cf7-b815-c500d4204e28";
 
+/// Puts the directory `$0` where journald has its sockets, and runs the rest of the arguments.
+const JOURNALD: &str = "mount -t tmpfs tmpfs /run; mkdir -p /run/systemd/journal; \
+                        mount --bind \"$0\" /run/systemd/journal; exec \"$@\"";
+
 /// How long anything may take before a test gives up on it. The machines are shared and slow at times.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Neither a file nor a process that is not our child's has an event that std could wait for.
@@ -41,7 +46,9 @@ pub(crate) struct Place {
     tables: Tables,
     environment: Vec<(String, String)>,
     level: &'static str,
+    journald: Option<PathBuf>,
     network: Option<&'static str>,
+    handed_over: Option<(OwnedFd, &'static str)>,
 }
 
 #[derive(Default)]
@@ -72,8 +79,16 @@ impl Place {
             tables,
             environment: Vec::new(),
             level: "debug",
+            journald: None,
             network: None,
+            handed_over: None,
         }
+    }
+
+    /// Started with this handed over under these names, as systemd does it with sockets.
+    pub(crate) fn handing_over(mut self, what: impl Into<OwnedFd>, names: &'static str) -> Self {
+        self.handed_over = Some((what.into(), names));
+        self
     }
 
     /// With these lines under `[storage]`.
@@ -200,6 +215,12 @@ impl Place {
     /// With a variable in the program's environment.
     pub(crate) fn with_environment(mut self, name: &str, value: impl Into<String>) -> Self {
         self.environment.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Under a journald whose socket is in this directory, in a mount namespace of its own.
+    pub(crate) fn under_journald(mut self, sockets: &Path) -> Self {
+        self.journald = Some(sockets.to_owned());
         self
     }
 
@@ -350,15 +371,27 @@ impl Place {
 
     fn command(&self, command: &str) -> Command {
         let other = std::env::var_os("GATEWAY_PROGRAM");
-        let mut program = match self.network {
-            None => Command::new(other.unwrap_or_else(|| PROGRAM.into())),
-            Some(name) => {
+        let other = other.unwrap_or_else(|| PROGRAM.into());
+        let mut program = match (self.network, &self.journald) {
+            (None, None) => Command::new(other),
+            (None, Some(sockets)) => {
+                let mut program = Command::new("unshare");
+                program.args(["--map-root-user", "--mount", "sh", "-euc", JOURNALD]);
+                program.arg(sockets).arg(other);
+                program
+            }
+            (Some(name), _) => {
                 let mut program = Command::new("ip");
                 program.args(["netns", "exec", name, PROGRAM]);
                 program
             }
         };
         program.args(command.split(' ')).stdin(Stdio::null());
+        if let ("serve", Some((what, names))) = (command, &self.handed_over) {
+            let mut shell = handing_over(what, names);
+            shell.arg(program.get_program()).args(program.get_args());
+            program = shell;
+        }
         for name in [
             "CREDENTIALS_DIRECTORY",
             "STATE_DIRECTORY",
@@ -737,6 +770,22 @@ pub(crate) fn faults_library() -> &'static Path {
         assert!(compiled.success(), "{source} does not compile");
         library
     })
+}
+
+/// A shell that becomes the program named behind it, with this open as descriptor 3 and on, once for each name.
+fn handing_over(what: &OwnedFd, names: &str) -> Command {
+    let count = names.split(':').count();
+    let descriptors: String = (3..3 + count)
+        .map(|number| format!("{number}<&0 "))
+        .collect();
+    let script = format!(
+        "export LISTEN_PID=$$ LISTEN_FDS={count} LISTEN_FDNAMES={names}; exec \"$@\" {descriptors} 0</dev/null"
+    );
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", &script, "sh"])
+        .stdin(what.try_clone().expect("a descriptor"));
+    shell
 }
 
 /// What the unit sets for the program.
