@@ -26,7 +26,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The answers could not be routed back.
-    #[error("the route for the answers cannot be set: {0}; install iproute2, and run this as root")]
+    #[error("the route for the answers cannot be set: {0}; run this as root where `ip` is (package iproute2)")]
     Route(String),
     /// Nobody took the connection.
     #[error("{to} takes no connection: {source}")]
@@ -93,8 +93,9 @@ impl Routed {
         }
         let (from, port) = (to.ip(), to.port());
         let route = format!("local {}/32 dev lo table {TABLE}", here.ip());
+        // TCP by its number: a small Debian has no list of names.
         let rule = format!(
-            "from {from} to {} ipproto tcp sport {port} dport {} lookup {TABLE}",
+            "from {from} to {} ipproto 6 sport {port} dport {} lookup {TABLE}",
             here.ip(),
             here.port()
         );
