@@ -26,7 +26,9 @@ pub enum Error {
         source: io::Error,
     },
     /// The answers could not be routed back.
-    #[error("the route for the answers cannot be set: {0}; run this as root where `ip` is (package iproute2)")]
+    #[error(
+        "the route for the answers cannot be set: {0}; run this as root where `ip` is (package iproute2)"
+    )]
     Route(String),
     /// Nobody took the connection.
     #[error("{to} takes no connection: {source}")]
