@@ -256,3 +256,15 @@ fn a_slow_card_is_told() {
     let found = Found::of(&slow.reads("doctor", &["--json"]));
     found.is("sync", "warning", "each webhook waits for one");
 }
+
+#[test]
+fn a_full_disk_and_one_that_cannot_be_written_are_broken() {
+    let place = Place::new().on_a_bad_disk();
+    let look = || Found::of(&place.reads("doctor", &["--json"]));
+    place.say_free(100);
+    look().is("room", "warning", "100 MiB");
+    place.say_free(10);
+    look().is("room", "broken", "answered 503");
+    place.break_disk("read-only");
+    look().is("sync", "broken", "cannot be written");
+}

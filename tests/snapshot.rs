@@ -180,6 +180,18 @@ fn what_an_interrupted_snapshot_has_left_is_in_nobodys_way() {
 }
 
 #[test]
+fn a_snapshot_leaves_the_room_that_webhooks_need() {
+    let place = Place::new().on_a_bad_disk();
+    let gateway = place.start();
+    receives(&gateway, 1);
+    // More than the copy takes, and less than twice the floor on top of it.
+    place.say_free(100);
+    refused(&snapshot(&place, "copy.db", &[]).1, "there is room for 100");
+    place.say_free(200);
+    assert_eq!(webhooks(&made(&place, "copy.db")), 1);
+}
+
+#[test]
 fn a_snapshot_of_a_stopped_gateway_is_as_good() {
     let place = Place::new();
     let gateway = place.start();

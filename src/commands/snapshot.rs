@@ -65,7 +65,7 @@ pub fn run(arguments: &Snapshot) -> anyhow::Result<ExitCode> {
 fn floor(arguments: &Snapshot) -> Floor {
     let file = &arguments.reading.configured.config;
     let asked = arguments.reading.state.is_none();
-    let settings = asked.then(|| config::load(file, &Surroundings::of_process()).ok());
+    let settings = asked.then(|| config::load(file, &Surroundings::of_the_service()).ok());
     let storage = settings.flatten().map(|settings| settings.storage);
     storage.map_or_else(Floor::default, |storage| storage.floor)
 }
