@@ -39,6 +39,14 @@ const NOT_HERE: &[(&str, &str)] = &[
         "needs a box; tests/deploy/run has one in a container",
     ),
     (
+        "deploy/firstboot ",
+        "needs root and an image; tests/deploy/run makes one",
+    ),
+    (
+        "belvo-gateway self-test",
+        "needs root; tests/selftest.rs, and tests/installed/book",
+    ),
+    (
         "apt-get install ./belvo-gateway_",
         "needs a package and root; tests/installed/book types it in a container",
     ),
@@ -473,7 +481,7 @@ fn every_option_that_the_book_names_exists() {
     let inline = english.sections.iter().flat_map(Section::code);
     let typed = english.commands();
     let all = inline.chain(typed.iter().map(String::as_str));
-    let (known, installer) = (help(""), installer());
+    let known = help("");
     for line in all {
         let options = line
             .split_whitespace()
@@ -491,8 +499,8 @@ fn every_option_that_the_book_names_exists() {
                     command => help(command),
                 }
             }
-            Some(("deploy/install", _)) => match &installer {
-                Some(usage) => usage.clone(),
+            Some((script, _)) if script.starts_with("deploy/") => match usage(script) {
+                Some(usage) => usage,
                 None => continue,
             },
             _ => continue,
@@ -503,12 +511,12 @@ fn every_option_that_the_book_names_exists() {
     }
 }
 
-/// The head of `deploy/install`, which is its usage.
-fn installer() -> Option<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/install");
+/// The text of a script, whose head is its usage.
+fn usage(script: &str) -> Option<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
     let found = fs::read_to_string(path).ok();
     if found.is_none() {
-        skipped("there is no deploy/install");
+        skipped(&format!("there is no {script}"));
     }
     found
 }
