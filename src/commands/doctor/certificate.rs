@@ -86,7 +86,7 @@ fn trusted(path: &str, pair: &Pair, name: Option<&str>, now: UnixMs) -> Finding 
                     "get one for the name in the URL that Belvo posts to, or correct that URL"
                 }
                 Distrust::Expired => {
-                    "renew it now; new files are taken by themselves, within a minute"
+                    "renew it now; new files are taken by themselves"
                 }
                 Distrust::NotYet => "see that the clock is right",
                 Distrust::Other(_) => "get a new one",
@@ -104,7 +104,7 @@ fn ending(path: &str, until: UnixMs, now: UnixMs) -> Finding {
         left.as_secs() / 86_400
     );
     if until <= now {
-        let next = "renew it now; new files are taken by themselves, within a minute";
+        let next = "renew it now; new files are taken by themselves";
         Finding::broken(CHECK, format!("{path} expired on {until}"), next)
     } else if left < CERTIFICATE_ENDS {
         let urgency = match left < CERTIFICATE_ENDS_SOON {
