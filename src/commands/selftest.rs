@@ -2,7 +2,7 @@
 //! as Belvo would, and shows what came of it. It is of a kind that leads to nothing, and its `external_id` says who sent it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::thread;
 use std::time::Instant;
@@ -22,8 +22,6 @@ use crate::store::inbox::{self, Event, Narrowed};
 use crate::system::detour;
 use crate::system::secret;
 
-/// Where systemd puts the credentials of the unit, for root who types the command.
-const CREDENTIALS: &str = "/run/credentials/belvo-gateway.service";
 /// What shows in every list who sent it.
 const EXTERNAL_ID: &str = "belvo-gateway-install";
 /// Of this kind Belvo sends what happens to customers of its payments: kept, and nothing is fetched for it.
@@ -34,7 +32,10 @@ const KIND: (&str, &str) = ("CUSTOMERS", "STATUS_UPDATE");
 /// # Errors
 /// When it cannot be sent, was not answered 200, or is not in the file; each with its next step.
 pub fn run(arguments: &SelfTest) -> anyhow::Result<ExitCode> {
-    let settings = config::load(&arguments.configured.config, &surroundings())?;
+    let settings = config::load(
+        &arguments.configured.config,
+        &Surroundings::of_the_service(),
+    )?;
     let route = Route::through(&settings, arguments.to)?;
     let id = format!("{:032x}", fastrand::u128(..));
     let reply = route.send(&settings, webhook(&id).as_bytes())?;
@@ -53,13 +54,6 @@ pub fn run(arguments: &SelfTest) -> anyhow::Result<ExitCode> {
         false => print(&sent.in_words())?,
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn surroundings() -> Surroundings {
-    let mut surroundings = Surroundings::of_process();
-    let of_the_unit = || Some(PathBuf::from(CREDENTIALS)).filter(|path| path.is_dir());
-    surroundings.credentials_directory = surroundings.credentials_directory.or_else(of_the_unit);
-    surroundings
 }
 
 fn webhook(id: &str) -> String {

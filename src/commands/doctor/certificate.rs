@@ -85,9 +85,7 @@ fn trusted(path: &str, pair: &Pair, name: Option<&str>, now: UnixMs) -> Finding 
                 Distrust::Name(_) => {
                     "get one for the name in the URL that Belvo posts to, or correct that URL"
                 }
-                Distrust::Expired => {
-                    "renew it now; new files are taken by themselves"
-                }
+                Distrust::Expired => "renew it now; new files are taken by themselves",
                 Distrust::NotYet => "see that the clock is right",
                 Distrust::Other(_) => "get a new one",
             };
