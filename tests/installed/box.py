@@ -3,7 +3,10 @@
 import os
 import shutil
 import subprocess
+import sys
 import time
+
+import emulated
 
 # What the container needs beside the smallest Debian: systemd, and what the checks look with.
 PACKAGES = "systemd,systemd-sysv,dbus,libpam-systemd,iproute2,procps,sqlite3,openssl,adduser"
@@ -26,18 +29,37 @@ def run(*command, **options):
     return done.stdout
 
 
-def root_file_system(cache):
-    """The tar of a fresh Debian 12, made once; minutes the first time."""
-    tar = os.path.join(cache, "bookworm.tar")
+def root_file_system(cache, foreign=None):
+    """The tar of a fresh Debian 12, of this machine's architecture or a foreign one, made once; minutes the first time."""
+    tar = os.path.join(cache, f"bookworm-{foreign}.tar" if foreign else "bookworm.tar")
     if not os.path.exists(tar):
         os.makedirs(cache, exist_ok=True)
-        tree = os.path.join(cache, "bookworm.new")
+        tree = os.path.join(cache, f"bookworm-{foreign}.new" if foreign else "bookworm.new")
         shutil.rmtree(tree, ignore_errors=True)
-        run("debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm", tree)
-        run("tar", "-C", tree, "--exclude=./var/cache/apt/archives/*.deb", "-cf", f"{tar}.new", ".")
+        first = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}"]
+        run(*first, *(["--foreign", f"--arch={foreign}"] if foreign else []), "bookworm", tree)
+        if foreign:
+            second_stage(tree)
+        # A box without a network must not believe that it could fetch more; and room.
+        without = ["--exclude=./var/lib/apt/lists/*", "--exclude=./var/cache/apt/archives/*.deb"]
+        run("tar", "-C", tree, *without, "-cf", f"{tar}.new", ".")
         shutil.rmtree(tree)
         os.rename(f"{tar}.new", tar)
     return tar
+
+
+def second_stage(tree):
+    """What of debootstrap runs programs of the foreign Debian. In a user namespace no devices can be made: debootstrap knows
+    this of LXC."""
+    done = emulated.run(
+        *["unshare", "--mount", "--propagation", "private", "--net", "--pid", "--fork", "--kill-child", "--mount-proc", "--"],
+        *[sys.executable, emulated.__file__, "chroot", tree, "/debootstrap/debootstrap", "--second-stage"],
+        env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "container": "lxc"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    if done.returncode:
+        raise Failed(f"debootstrap --second-stage: {done.stdout.strip()}")
 
 
 class Box:
@@ -46,7 +68,8 @@ class Box:
     def __init__(self, tar, root):
         self.root = root
         os.makedirs(root)
-        run("tar", "-C", root, "-xf", tar)
+        # nspawn makes the devices, and where we are emulated we may not.
+        run("tar", "-C", root, "--exclude=./dev/*", "-xf", tar)
         for name in ("etc/machine-id", "var/lib/dbus/machine-id"):
             if os.path.exists(self.path(name)):
                 os.unlink(self.path(name))
