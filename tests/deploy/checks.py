@@ -15,7 +15,7 @@ from card import Card
 ALL = (
     "dry_run fresh secrets again asked upgrade ends hangs refuses rollback encrypted firstboot wrong_answers cut_off image".split()
 )
-REDUCED = "dry_run fresh secrets again upgrade ends rollback firstboot".split()
+REDUCED = "dry_run fresh secrets again upgrade ends refuses rollback firstboot image".split()
 SOURCES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SECRETS = {
     "belvo-secret-id": "11111111-aaaa-4bbb-8ccc-222222222222",
