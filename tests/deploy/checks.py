@@ -13,7 +13,7 @@ from box import ADDRESS, Failed, run, until
 from card import Card
 
 ALL = (
-    "dry_run fresh secrets again asked upgrade ends hangs refuses rollback encrypted firstboot wrong_answers cut_off image".split()
+    "dry_run fresh secrets again asked upgrade ends hangs refuses interrupted rollback encrypted firstboot wrong_answers cut_off image".split()
 )
 REDUCED = "dry_run fresh secrets again upgrade ends refuses rollback firstboot image".split()
 SOURCES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -25,6 +25,11 @@ SECRETS = {
 STATE = "/var/lib/belvo-gateway"
 # Ends at once, as a program that was built for another machine does; and one that never becomes ready.
 BROKEN = "#!/bin/sh\n[ \"$1\" != --version ] || { echo belvo-gateway 9.9.9; exit; }\n"
+# One that is ready, and tests itself as it is told to.
+READY = BROKEN.replace("{", "{{").replace("}", "}}") + (
+    "case $1 in self-test) {};; serve) systemd-notify --ready; esac\nexec sleep 1000\n"
+)
+SPEAKS = "etc/systemd/system/belvo-gateway.service.d/speaks.conf"
 PATIENCE = 300
 
 
@@ -130,17 +135,30 @@ class Checks:
 
     def refuses(self):
         """And one that is ready, and keeps no webhook."""
-        program = BROKEN + (
-            "case $1 in self-test) echo the webhook was answered 503 >&2; exit 1;; serve) systemd-notify --ready; esac\n"
-            "exec sleep 1000\n"
-        )
-        # The stand-in is a shell, whose children speak for it.
-        dropin = "etc/systemd/system/belvo-gateway.service.d/speaks.conf"
-        self.box.write(dropin, "[Service]\nNotifyAccess=all\n")
-        self.box.does("systemctl daemon-reload")
-        said = self._taken_back(program, "answered 503")
-        self.box.does(f"rm /{dropin}; systemctl daemon-reload")
+        self._lets_a_shell_speak()
+        said = self._taken_back(READY.format("echo the webhook was answered 503 >&2; exit 1"), "answered 503")
+        self._as_it_was()
         return said
+
+    def interrupted(self):
+        """The power fails in an upgrade, before the new one has proven itself: the version before is still known."""
+        was = self._running()
+        self._lets_a_shell_speak()
+        program = READY.format('[ "$2" = --help ] || { touch /run/asked; exec sleep 1000; }')
+        with open(os.path.join(self.work, "interrupted.log"), "w", encoding="utf-8") as log:
+            option, package = self._option(), self._variant("9.9.9", program.encode())
+            process = subprocess.Popen(self._command(option, package), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            until(lambda: self.box.does("ls /run/asked"), "the new version is asked to test itself")
+            self._loses_power()
+        process.kill()
+        process.wait()
+        self.box.switch_on()
+        self.box.does("systemctl start ssh")
+        said = self._install("--rollback")
+        holds("is back" in said and "answered  200" in said, said)
+        holds(was == self._running(), "another program runs")
+        self._as_it_was()
+        return "back to the version that was proven"
 
     def rollback(self):
         """By order, back to the version before."""
@@ -205,9 +223,7 @@ class Checks:
         self.box.does("sync; systemctl start --no-block belvo-gateway-firstboot")
 
     def _fails_and_comes_back(self):
-        # The first process of the box: nspawn itself may leave it running, and ends when every process in it has.
-        os.kill(self.box.leader, signal.SIGKILL)
-        self.box.nspawn.communicate(timeout=PATIENCE)
+        self._loses_power()
         for path in glob.glob(self.box.path("usr/local/bin/rm")):
             os.unlink(path)
         self.box.switch_on()
@@ -215,6 +231,19 @@ class Checks:
         self.box.does("systemctl is-active --wait belvo-gateway belvo-gateway-firstboot", may_fail=True)
         until(lambda: self._count() >= 0, "the gateway serves")
         self.secrets()
+
+    def _loses_power(self):
+        # The first process of the box: nspawn itself may leave it running, and ends when every process in it has.
+        os.kill(self.box.leader, signal.SIGKILL)
+        self.box.nspawn.communicate(timeout=PATIENCE)
+
+    def _lets_a_shell_speak(self):
+        """The stand-in is a shell, whose children say that it is ready."""
+        self.box.write(SPEAKS, "[Service]\nNotifyAccess=all\n")
+        self.box.does("systemctl daemon-reload")
+
+    def _as_it_was(self):
+        self.box.does(f"rm /{SPEAKS}; systemctl daemon-reload")
 
     def _stops_in_the_wipe(self):
         """After the overwriting and before the removing: for this the box has an `rm` that does not come back."""
