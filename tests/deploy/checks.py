@@ -4,16 +4,18 @@ import glob
 import os
 import pty
 import shutil
+import signal
 import subprocess
 import tempfile
 import threading
 
 from box import ADDRESS, Failed, run, until
+from card import Card
 
 ALL = (
-    "dry_run fresh secrets again asked upgrade ends hangs refuses rollback encrypted firstboot wrong_answers cut_off".split()
+    "dry_run fresh secrets again asked upgrade ends hangs refuses interrupted rollback encrypted firstboot wrong_answers cut_off image".split()
 )
-REDUCED = "dry_run fresh secrets again upgrade ends rollback firstboot".split()
+REDUCED = "dry_run fresh secrets again upgrade ends refuses rollback firstboot image".split()
 SOURCES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SECRETS = {
     "belvo-secret-id": "11111111-aaaa-4bbb-8ccc-222222222222",
@@ -23,6 +25,11 @@ SECRETS = {
 STATE = "/var/lib/belvo-gateway"
 # Ends at once, as a program that was built for another machine does; and one that never becomes ready.
 BROKEN = "#!/bin/sh\n[ \"$1\" != --version ] || { echo belvo-gateway 9.9.9; exit; }\n"
+# One that is ready, and tests itself as it is told to.
+READY = BROKEN.replace("{", "{{").replace("}", "}}") + (
+    "case $1 in self-test) {};; serve) systemd-notify --ready; esac\nexec sleep 1000\n"
+)
+SPEAKS = "etc/systemd/system/belvo-gateway.service.d/speaks.conf"
 PATIENCE = 300
 
 
@@ -128,17 +135,30 @@ class Checks:
 
     def refuses(self):
         """And one that is ready, and keeps no webhook."""
-        program = BROKEN + (
-            "case $1 in self-test) echo the webhook was answered 503 >&2; exit 1;; serve) systemd-notify --ready; esac\n"
-            "exec sleep 1000\n"
-        )
-        # The stand-in is a shell, whose children speak for it.
-        dropin = "etc/systemd/system/belvo-gateway.service.d/speaks.conf"
-        self.box.write(dropin, "[Service]\nNotifyAccess=all\n")
-        self.box.does("systemctl daemon-reload")
-        said = self._taken_back(program, "answered 503")
-        self.box.does(f"rm /{dropin}; systemctl daemon-reload")
+        self._lets_a_shell_speak()
+        said = self._taken_back(READY.format("echo the webhook was answered 503 >&2; exit 1"), "answered 503")
+        self._as_it_was()
         return said
+
+    def interrupted(self):
+        """The power fails in an upgrade, before the new one has proven itself: the version before is still known."""
+        was = self._running()
+        self._lets_a_shell_speak()
+        program = READY.format('[ "$2" = --help ] || { touch /run/asked; exec sleep 1000; }')
+        with open(os.path.join(self.work, "interrupted.log"), "w", encoding="utf-8") as log:
+            option, package = self._option(), self._variant("9.9.9", program.encode())
+            process = subprocess.Popen(self._command(option, package), stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            until(lambda: self.box.does("ls /run/asked"), "the new version is asked to test itself")
+            self._loses_power()
+        process.kill()
+        process.wait()
+        self.box.switch_on()
+        self.box.does("systemctl start ssh")
+        said = self._install("--rollback")
+        holds("is back" in said and "answered  200" in said, said)
+        holds(was == self._running(), "another program runs")
+        self._as_it_was()
+        return "back to the version that was proven"
 
     def rollback(self):
         """By order, back to the version before."""
@@ -188,21 +208,84 @@ class Checks:
 
     def cut_off(self):
         """The power fails in the middle, at several moments."""
-        cuts = 0
-        for moment in (0.2, 0.5, 0.9, 1.4, 2.0):
-            self._as_new()
-            self._on_the_card(self._whole_answers())
-            self.box.does("sync; systemctl start --no-block belvo-gateway-firstboot")
+        moments, cuts = (0.2, 0.5, 0.9, 1.4, 2.0), 0
+        for moment in moments:
+            self._begins()
             threading.Event().wait(moment)
             cuts += self.box.does(f"ls {self.boot}/belvo-gateway.txt", may_fail=True).startswith("/")
-            self.box.nspawn.kill()
-            self.box.nspawn.communicate()
-            self.box.switch_on()
-            self._until_taken()
-            self.box.does("systemctl is-active --wait belvo-gateway belvo-gateway-firstboot", may_fail=True)
-            until(lambda: self._count() >= 0, "the gateway serves")
-            self.secrets()
-        return f"five times, {cuts} of them before the answers were wiped"
+            self._fails_and_comes_back()
+        self._stops_in_the_wipe()
+        return f"{len(moments)} times, {cuts} of them before the answers were wiped, and once within the wiping"
+
+    def _begins(self):
+        self._as_new()
+        self._on_the_card(self._whole_answers())
+        self.box.does("sync; systemctl start --no-block belvo-gateway-firstboot")
+
+    def _fails_and_comes_back(self):
+        self._loses_power()
+        for path in glob.glob(self.box.path("usr/local/bin/rm")):
+            os.unlink(path)
+        self.box.switch_on()
+        self._until_taken()
+        self.box.does("systemctl is-active --wait belvo-gateway belvo-gateway-firstboot", may_fail=True)
+        until(lambda: self._count() >= 0, "the gateway serves")
+        self.secrets()
+
+    def _loses_power(self):
+        # The first process of the box: nspawn itself may leave it running, and ends when every process in it has.
+        os.kill(self.box.leader, signal.SIGKILL)
+        self.box.nspawn.communicate(timeout=PATIENCE)
+
+    def _lets_a_shell_speak(self):
+        """The stand-in is a shell, whose children say that it is ready."""
+        self.box.write(SPEAKS, "[Service]\nNotifyAccess=all\n")
+        self.box.does("systemctl daemon-reload")
+
+    def _as_it_was(self):
+        self.box.does(f"rm /{SPEAKS}; systemctl daemon-reload")
+
+    def _stops_in_the_wipe(self):
+        """After the overwriting and before the removing: for this the box has an `rm` that does not come back."""
+        waits = "#!/bin/sh\ncase $* in *belvo-gateway.txt) touch /run/in-the-wipe; exec sleep 1000 ;; esac\nexec /usr/bin/rm \"$@\"\n"
+        self._as_new()
+        self.box.write("usr/local/bin/rm", waits, 0o755)
+        self._on_the_card(self._whole_answers())
+        self.box.does("sync; systemctl start --no-block belvo-gateway-firstboot")
+        until(lambda: self.box.does("ls /run/in-the-wipe"), "it has overwritten the answers", 120)
+        left = self.box.does(f"tr -d '\\0' <{self.boot}/belvo-gateway.txt | wc -c")
+        holds(left == "0", f"{left} bytes are not overwritten")
+        self._fails_and_comes_back()
+
+    def image(self):
+        """deploy/firstboot prepares the image of a card, which then boots in a box and configures itself."""
+        self.box.switch_off()
+        card, was = Card(self.box.tar, self.work), self.box.root
+        answers = os.path.join(self.work, "belvo-gateway.txt")
+        with open(answers, "w", encoding="utf-8") as file:
+            file.write(self._whole_answers())
+        run(self._deploy("firstboot"), "--package", self.package, "--answers", answers, card.image)
+        card.plug_in()
+        holds(os.listdir(card.boot) == ["belvo-gateway.txt"], os.listdir(card.boot))
+        holds(SECRETS["belvo-secret-id"].encode() in card.boot_bytes(), "this does not see what is on the card")
+        self.box.root = card.root
+        self.box.switch_on()
+        self._until_taken()
+        self.seen = set()
+        self.secrets()
+        self.box.does("systemctl is-active belvo-gateway belvo-gateway.socket")
+        holds(self._count() == 1, f"{self._count()} webhooks are in the file")
+        self.box.switch_off()
+        said = open(os.path.join(card.boot, "belvo-gateway-result.txt"), encoding="utf-8").read()
+        holds("It works." in said and "answered  200" in said, said)
+        holds(os.listdir(card.boot) == ["belvo-gateway-result.txt"], os.listdir(card.boot))
+        card.pull_out()
+        left = [name for name, value in SECRETS.items() if value.encode() in card.boot_bytes()]
+        holds(not left, f"still on the boot partition: {left}")
+        os.unlink(card.image)
+        self.box.root = was
+        self.box.switch_on()
+        return "prepared, booted, serving; no byte of the secrets is on its boot partition"
 
     # ---- What the checks do it with ----------------------------------------------------------------------------------
 
@@ -217,10 +300,13 @@ class Checks:
         self.boot = "/boot/firmware"
         self.box.does(f"mkdir -p {self.boot}")
 
+    def _deploy(self, name):
+        return os.path.join(SOURCES, "deploy", name)
+
     def _command(self, *more):
         options = [f"IdentityFile={self.ssh_key}", "StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null"]
         options += ["BatchMode=yes", "LogLevel=ERROR"]
-        command = [os.path.join(SOURCES, "deploy", "install")]
+        command = [self._deploy("install")]
         for option in options:
             command += ["-o", option]
         if not {"--package", "--program", "--rollback"} & set(more):
@@ -365,9 +451,7 @@ class Checks:
             " journalctl --vacuum-time=1s -q; systemctl daemon-reload",
             may_fail=True,
         )
-        run(
-            os.path.join(SOURCES, "deploy", "firstboot"), "--package", self.package, "--root", self.box.root,
-        )
+        run(self._deploy("firstboot"), "--package", self.package, "--root", self.box.root)
         self.box.does("systemctl daemon-reload")
 
 
