@@ -13,8 +13,9 @@ from box import ADDRESS, Failed, run, until
 from card import Card
 
 ALL = (
-    "dry_run fresh secrets again asked upgrade ends hangs refuses interrupted rollback encrypted firstboot wrong_answers cut_off image".split()
-)
+    "dry_run fresh secrets again asked upgrade ends hangs refuses interrupted rollback encrypted"
+    " firstboot wrong_answers cut_off image"
+).split()
 REDUCED = "dry_run fresh secrets again upgrade ends refuses rollback firstboot image".split()
 SOURCES = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SECRETS = {
@@ -247,7 +248,8 @@ class Checks:
 
     def _stops_in_the_wipe(self):
         """After the overwriting and before the removing: for this the box has an `rm` that does not come back."""
-        waits = "#!/bin/sh\ncase $* in *belvo-gateway.txt) touch /run/in-the-wipe; exec sleep 1000 ;; esac\nexec /usr/bin/rm \"$@\"\n"
+        waits = "#!/bin/sh\ncase $* in *belvo-gateway.txt) touch /run/in-the-wipe; exec sleep 1000 ;; esac\n"
+        waits += 'exec /usr/bin/rm "$@"\n'
         self._as_new()
         self.box.write("usr/local/bin/rm", waits, 0o755)
         self._on_the_card(self._whole_answers())
