@@ -112,7 +112,8 @@ class Checks:
         box.write(drop_in, f"[Service]\n{line}\n")
         box.does("systemctl daemon-reload && systemctl restart belvo-gateway")
         statuses = [self.belvo.one(authorization=value) for value in ("Bearer encrypted", AUTHORIZATION)]
-        box.does(f"rm /{drop_in} && mv /root/belvo-gateway.webhook-authorization /etc/credstore/")
+        box.does(f"rm /{drop_in} /etc/credstore.encrypted/belvo-gateway.webhook-authorization")
+        box.does("mv /root/belvo-gateway.webhook-authorization /etc/credstore/")
         box.does("systemctl daemon-reload && systemctl restart belvo-gateway")
         statuses.append(self.belvo.one())
         if statuses != [200, 401, 200]:
