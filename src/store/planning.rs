@@ -24,12 +24,13 @@ pub(super) fn apply(
     due: UnixMs,
 ) -> rusqlite::Result<()> {
     let mut wished = Wished::default();
+    let known = Known::of(transaction, planned)?;
     for event in planned {
-        if is_of_erased(transaction, event)? {
+        if known.is_of_erased(event) {
             put_erased(transaction, event)?;
             continue;
         }
-        put_event(transaction, event)?;
+        put_event(transaction, event, known.planned.contains_key(&event.seq))?;
         for wish in &event.wishes {
             wished.add(wish.clone(), event.seq);
         }
@@ -197,18 +198,60 @@ pub fn unknown_after(reader: &Reader, from: Seq, limit: u32) -> rusqlite::Result
         .collect()
 }
 
-/// Whether it is about a link that was erased here, or was erased itself before it was planned.
-fn is_of_erased(transaction: &Transaction<'_>, event: &Planned) -> rusqlite::Result<bool> {
-    if let Some(link_id) = &event.envelope.link_id
-        && erasing::is_erased(transaction, link_id)?
-    {
-        return Ok(true);
-    }
-    let before: Option<String> = transaction
+/// Whether anything was planned where these webhooks are: most often all of them are new.
+fn is_any_planned(transaction: &Transaction<'_>, planned: &[Planned]) -> rusqlite::Result<bool> {
+    let seqs = planned.iter().map(|event| event.seq.0);
+    transaction
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM events WHERE seq BETWEEN ?1 AND ?2)")?
+        .query_row([seqs.clone().min(), seqs.max()], |row| row.get(0))
+}
+
+/// What was decided about a webhook, if it was planned before.
+fn action(transaction: &Transaction<'_>, seq: Seq) -> rusqlite::Result<Option<String>> {
+    transaction
         .prepare_cached("SELECT action FROM events WHERE seq = ?1")?
-        .query_row([event.seq.0], |row| row.get(0))
-        .optional()?;
-    Ok(before.as_deref() == Some("erased"))
+        .query_row([seq.0], |row| row.get(0))
+        .optional()
+}
+
+/// What the file says about a batch of webhooks before it is kept.
+struct Known<'a> {
+    /// What was decided about those that were planned before.
+    planned: BTreeMap<Seq, String>,
+    /// Their links that were erased here.
+    erased: BTreeSet<&'a str>,
+}
+
+impl<'a> Known<'a> {
+    fn of(transaction: &Transaction<'_>, planned: &'a [Planned]) -> rusqlite::Result<Self> {
+        let mut planned_before = BTreeMap::new();
+        if is_any_planned(transaction, planned)? {
+            for event in planned {
+                planned_before.extend(action(transaction, event.seq)?.map(|was| (event.seq, was)));
+            }
+        }
+        let links: BTreeSet<&str> = planned
+            .iter()
+            .filter_map(|event| event.envelope.link_id.as_deref())
+            .collect();
+        let mut erased = BTreeSet::new();
+        for link in links {
+            if erasing::is_erased(transaction, link)? {
+                erased.insert(link);
+            }
+        }
+        Ok(Self {
+            planned: planned_before,
+            erased,
+        })
+    }
+
+    /// Whether it is about a link that was erased here, or was erased itself before it was planned.
+    fn is_of_erased(&self, event: &Planned) -> bool {
+        let link = event.envelope.link_id.as_deref();
+        link.is_some_and(|link| self.erased.contains(link))
+            || self.planned.get(&event.seq).map(String::as_str) == Some("erased")
+    }
 }
 
 /// A late webhook does not bring a person back: that there was one stays, what it said does not.
@@ -229,12 +272,22 @@ fn put_erased(transaction: &Transaction<'_>, event: &Planned) -> rusqlite::Resul
         .map(drop)
 }
 
-fn put_event(transaction: &Transaction<'_>, event: &Planned) -> rusqlite::Result<()> {
+/// One that was planned before is replaced. Others are not: a statement that may replace a row keeps a journal of its own.
+fn put_event(
+    transaction: &Transaction<'_>,
+    event: &Planned,
+    was_planned: bool,
+) -> rusqlite::Result<()> {
     let envelope = &event.envelope;
+    if was_planned {
+        transaction
+            .prepare_cached("DELETE FROM events WHERE seq = ?1")?
+            .execute([event.seq.0])?;
+    }
     transaction
         .prepare_cached(
-            "INSERT OR REPLACE INTO events (seq, webhook_id, type, code, process_type, link_id, external_id, request_id,
-                                            action, resource, duplicate_of)
+            "INSERT INTO events (seq, webhook_id, type, code, process_type, link_id, external_id, request_id,
+                                 action, resource, duplicate_of)
              VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)",
         )?
         .execute(params![
