@@ -293,6 +293,9 @@ pub const PLAN_BYTES_MAX: usize = 1024 * 1024;
 pub const PLAN_WAIT: Duration = Duration::from_secs(1);
 /// ... and at once when none has come for this long.
 pub const PLAN_QUIET: Duration = Duration::from_millis(25);
+/// A backlog is planned in batches, after each of which planning rests for so many times as long as it took while webhooks
+/// still stream in: they come first, and what they lead to is for when they have come.
+pub const PLAN_REST: u32 = 3;
 /// Deliveries remembered to recognise a repeated one; Belvo repeats within minutes.
 pub const DELIVERIES_REMEMBERED: usize = 512;
 /// Requests to Belvo's API under way at once.

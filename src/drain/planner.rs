@@ -1,7 +1,9 @@
-//! Plans what is new in the journal: at once when it is quiet, at most once a second while webhooks stream in. Knows the
-//! journal and the store; what a row leads to is decided in `plan`.
+//! Plans what is new in the journal: at once when it is quiet, at most once a second while webhooks stream in, and a part
+//! of the time then, so that they are answered first. Knows the journal and the store; what a row leads to is decided in
+//! `plan`.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,8 +17,8 @@ use crate::catalog;
 use crate::database::{Reader, WriteError};
 use crate::journal;
 use crate::limits::{
-    BURY_MAX, DELIVERIES_REMEMBERED, PLAN_BYTES_MAX, PLAN_LINES_MAX, PLAN_QUIET, PLAN_ROWS_MAX,
-    PLAN_WAIT,
+    BURY_MAX, DELIVERIES_REMEMBERED, PLAN_BYTES_MAX, PLAN_LINES_MAX, PLAN_QUIET, PLAN_REST,
+    PLAN_ROWS_MAX, PLAN_WAIT,
 };
 use crate::store::{self, Store, Times, planning};
 use crate::system::clock::Clock;
@@ -42,8 +44,10 @@ struct Pace {
     news: bool,
     last_news: Instant,
     last_planned: Option<Instant>,
-    /// Not before this, after a failure.
+    /// Not before this: after a failure, or so that others have their turn.
     rest_until: Instant,
+    /// Something came while a backlog was planned.
+    came_meanwhile: bool,
 }
 
 impl Pace {
@@ -65,6 +69,7 @@ impl Planner {
             last_news: now,
             last_planned: None,
             rest_until: now,
+            came_meanwhile: false,
         };
         Self {
             appended,
@@ -118,8 +123,9 @@ impl Planner {
         self.plan_at().is_some_and(|at| at <= Instant::now())
     }
 
-    /// Plans one batch of what was journalled until now. While there is more the planner stays due, so that a long backlog
-    /// holds up neither a fetch nor the end; what streams in meanwhile is for the next time.
+    /// Plans one batch of what was journalled until now. While there is more the planner is due again at once, or soon where
+    /// webhooks still stream in, so that a long backlog holds up neither a fetch nor the end; what streams in meanwhile is
+    /// for the next time.
     ///
     /// # Errors
     /// When the file could not be read or written; the batch is planned again the next time.
@@ -135,6 +141,7 @@ impl Planner {
             Some(until) => until,
             None => journal::newest(reader)?,
         };
+        let began = Instant::now();
         let rows = journal::after(reader, cursor, PLAN_ROWS_MAX, PLAN_BYTES_MAX)?;
         let reached = rows.last().map_or(until, |row| row.seq);
         if !rows.is_empty() {
@@ -143,9 +150,15 @@ impl Planner {
             self.cursor = Some(reached);
         }
         self.until = Some(until).filter(|until| reached < *until);
+        let now = Instant::now();
         if self.until.is_none() {
-            self.pace.last_planned = Some(Instant::now());
-            self.pace.news = false;
+            self.pace.last_planned = Some(now);
+            self.pace.last_news = now;
+            self.pace.news = mem::take(&mut self.pace.came_meanwhile);
+        } else if self.appended.has_changed().unwrap_or_default() {
+            self.appended.mark_unchanged();
+            self.pace.came_meanwhile = true;
+            self.rest((now - began) * PLAN_REST);
         }
         Ok(())
     }
@@ -283,6 +296,7 @@ mod tests {
             last_news,
             last_planned,
             rest_until: last_news - PLAN_WAIT,
+            came_meanwhile: false,
         }
     }
 
