@@ -4,21 +4,33 @@
 /// The polynomial of RFC 3720, 12.1, with its bits in the order in which they are computed here.
 const POLYNOMIAL: u32 = 0x82F6_3B78;
 
-const TABLE: [u32; 256] = table();
+/// Bytes that are taken at once.
+const GROUP: usize = 8;
 
-const fn table() -> [u32; 256] {
-    let mut table = [0; 256];
-    let mut byte = 0;
-    while byte < table.len() {
-        let (mut value, mut bit) = (byte as u32, 0);
-        while bit < 8 {
-            value = (value >> 1) ^ (POLYNOMIAL * (value & 1));
-            bit += 1;
+/// What each byte does to the checksum, by the number of bytes of its group that come after it.
+const TABLES: [[u32; 256]; GROUP] = tables();
+
+const fn tables() -> [[u32; 256]; GROUP] {
+    let mut tables = [[0; 256]; GROUP];
+    let mut after = 0;
+    while after < GROUP {
+        let mut byte = 0;
+        while byte < 256 {
+            let mut value = match after {
+                0 => byte as u32,
+                _ => tables[after - 1][byte],
+            };
+            let mut bits = 8;
+            while bits > 0 {
+                value = (value >> 1) ^ (POLYNOMIAL * (value & 1));
+                bits -= 1;
+            }
+            tables[after][byte] = value;
+            byte += 1;
         }
-        table[byte] = value;
-        byte += 1;
+        after += 1;
     }
-    table
+    tables
 }
 
 /// The checksum of the columns that were taken so far, in their order.
@@ -40,8 +52,16 @@ impl Checksum {
     }
 
     fn bytes(self, bytes: &[u8]) -> Self {
-        Self(bytes.iter().fold(self.0, |crc, byte| {
-            (crc >> 8) ^ TABLE[usize::from(crc as u8 ^ byte)]
+        let (groups, rest) = bytes.as_chunks::<GROUP>();
+        let sum = groups.iter().fold(self.0, |sum, group| {
+            let [a, b, c, d] = sum.to_le_bytes();
+            let [e, f, g, h, i, j, k, l] = *group;
+            let group = [a ^ e, b ^ f, c ^ g, d ^ h, i, j, k, l];
+            let each = group.iter().zip(TABLES.iter().rev());
+            each.fold(0, |sum, (byte, table)| sum ^ table[usize::from(*byte)])
+        });
+        Self(rest.iter().fold(sum, |sum, byte| {
+            (sum >> 8) ^ TABLES[0][usize::from(sum as u8 ^ byte)]
         }))
     }
 
