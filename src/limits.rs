@@ -135,6 +135,8 @@ pub const REFUSALS_SUMMED_EVERY: Duration = Duration::from_secs(60);
 
 /// Appends that wait for the writer. More are answered 503: each one is a request that holds a connection.
 pub const APPENDS_QUEUED_MAX: usize = 512;
+/// Appends come as long as the last one is no longer ago: then others leave them time between two changes.
+pub const APPENDS_COME: Duration = Duration::from_secs(1);
 /// Changes that wait for the writer; who wants more waits.
 pub const CHANGES_QUEUED_MAX: usize = 16;
 /// Appends in one commit.
@@ -146,14 +148,30 @@ pub const GATHER_WAIT_MAX: Duration = Duration::from_millis(5);
 pub const PAGE_BYTES: i64 = 2_048;
 /// Pages that each connection keeps in memory, in KiB: the kernel keeps the others.
 pub const CACHE_KIB: i64 = 256;
-/// WAL pages after which they are copied into the file, beside the commits (4 MiB); again after as many more.
-pub const WAL_PAGES_COPIED: i32 = 2_000;
-/// WAL pages after which commits wait until the last of them are copied, so that the WAL starts over ...
+/// WAL pages after which they are copied into the file, beside the commits (16 MiB), so that the WAL can start over, and
+/// again after as many more: a page that changes often is copied once for all of them.
 pub const WAL_PAGES_MAX: i32 = 8_000;
-/// ... and after which they wait for all of them: the copying falls behind.
-pub const WAL_PAGES_BEHIND: i32 = 16_000;
-/// The WAL is made this large beforehand, so that a commit changes no size: room for [`WAL_PAGES_COPIED`].
-pub const WAL_BYTES: u64 = WAL_PAGES_COPIED as u64 * (PAGE_BYTES as u64 + 24) + 32;
+/// What came meanwhile is copied as well, beside the commits that follow, in so many passes at most, during the last of which
+/// changes wait ...
+pub const WAL_PASSES_MAX: u32 = 4;
+/// ... until no more than this is left, which is copied with all commits waiting, for some milliseconds.
+pub const WAL_PAGES_LEFT: i32 = 256;
+/// What was copied is brought to the disk in parts of the file, each of which takes about so long: a commit that is synced
+/// meanwhile waits for it. When it took longer the next part is half as large, otherwise twice ...
+pub const CHECKPOINT_STEP_WAIT: Duration = Duration::from_millis(1);
+/// ... but no smaller than this, a few pages of the kernel's ...
+pub const CHECKPOINT_STEP_BYTES_MIN: u64 = 16 * 1024;
+/// ... and no larger: most of a large file has nothing to write, and what comes then may be all of the next part.
+pub const CHECKPOINT_STEP_BYTES_MAX: u64 = 256 * 1024;
+/// The rest after each part lasts as long as it took, and this long at most.
+pub const CHECKPOINT_REST_MAX: Duration = Duration::from_millis(50);
+/// What stands before the first page of a WAL (<https://sqlite.org/fileformat2.html>, "The Write-Ahead Log") ...
+pub const WAL_HEAD_BYTES: u64 = 32;
+/// ... and a page in it, with what stands before each.
+pub const WAL_PAGE_BYTES: u64 = PAGE_BYTES as u64 + 24;
+/// The WAL is made this large beforehand, so that a commit changes no size: room for a part of the pages that it may have,
+/// since all of it is written at each start.
+pub const WAL_BYTES: u64 = WAL_HEAD_BYTES + WAL_PAGES_MAX as u64 / 4 * WAL_PAGE_BYTES;
 /// In steps of so many bytes, while nothing waits.
 pub const WAL_STEP_BYTES: u64 = 256 * 1024;
 /// WAL pages after which they do while the disk has too little room: what is in the WAL can be copied as long as there is
@@ -320,6 +338,9 @@ pub const LISTING_PAGES_MAX: u32 = 1_000;
 /// Objects written in one transaction: an append waits for two milliseconds of a fast machine. Fewer would write more bytes
 /// to the card for each object.
 pub const STORE_OBJECTS_MAX: usize = 50;
+/// While webhooks come, putting objects rests after each transaction for as long as it took, and this long at most: it takes
+/// half of the writer's time then, and of the disk's.
+pub const STORE_REST_MAX: Duration = Duration::from_millis(50);
 /// Bytes of objects written in one transaction.
 pub const STORE_BYTES_MAX: usize = 512 * 1024;
 /// Requests to Belvo's API in any [`EDGE_WINDOW`]; above it the edge answers 403 (docs/belvo.md, Errors).

@@ -83,6 +83,11 @@ const ONLY: &[Only] = &[
         ],
     },
     Only {
+        what: "calls of the system that rustix lacks",
+        words: &["libc::"],
+        places: &[("system/writeback.rs", "has the kernel begin to write")],
+    },
+    Only {
         what: "options of sockets that the standard library lacks",
         words: &["socket2::"],
         places: &[(
@@ -218,10 +223,16 @@ const ONLY: &[Only] = &[
     Only {
         what: "unsafe code",
         words: &["unsafe"],
-        places: &[(
-            "system/handed_over.rs",
-            "a number from the environment becomes a descriptor",
-        )],
+        places: &[
+            (
+                "system/handed_over.rs",
+                "a number from the environment becomes a descriptor",
+            ),
+            (
+                "system/writeback.rs",
+                "a call that the standard library lacks",
+            ),
+        ],
     },
     Only {
         what: "a panic without a reason",

@@ -2,7 +2,8 @@
 //! checkpoint, when its fetch is one page and finds nothing changed.
 
 use std::fs;
-use std::time::{Duration, SystemTime};
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use belvo_gateway::standin::StandIn;
@@ -56,8 +57,8 @@ pub(crate) fn measure(place: &Place, checkpoints: u32) -> anyhow::Result<String>
     Ok(markdown(&head, &lines))
 }
 
-/// Lives, one after the other, from the end of one checkpoint to the end of another, so that each bears its share of them;
-/// how many there were, and what they used.
+/// Lives, one after the other, from one beginning of the WAL to another, so that each bears its share of copying it; how many
+/// there were, and what they used.
 fn lives(
     place: &Place,
     belvo: &StandIn,
@@ -87,11 +88,11 @@ fn lives(
     file.wait_for_all(is_fetched)?;
     let mut links = links.iter().cycle();
     let mut until_copied = || -> anyhow::Result<(u32, Usage)> {
-        let before = copied_at(&site)?;
+        let before = run_of_wal(&site)?;
         for webhooks in 1..LIVES_MAX {
             send(links.next().context("links")?)?;
             file.wait_for_all(is_fetched)?;
-            if copied_at(&site)? != before {
+            if run_of_wal(&site)? != before {
                 return Ok((webhooks, process.settled()?));
             }
         }
@@ -113,7 +114,10 @@ fn lives(
     Ok((webhooks, after - before))
 }
 
-/// When the WAL was last copied into the file: nothing else writes to that.
-fn copied_at(site: &Site<'_>) -> anyhow::Result<SystemTime> {
-    Ok(fs::metadata(site.state().join("gateway.db"))?.modified()?)
+/// How often the WAL has started over, which it does when all of it was copied into the file
+/// (<https://sqlite.org/fileformat2.html>, "The Write-Ahead Log": the checkpoint sequence number).
+fn run_of_wal(site: &Site<'_>) -> anyhow::Result<[u8; 4]> {
+    let mut number = [0; 4];
+    fs::File::open(site.state().join("gateway.db-wal"))?.read_exact_at(&mut number, 12)?;
+    Ok(number)
 }

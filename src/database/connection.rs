@@ -4,10 +4,10 @@
 //! One that was opened while the file system was read-only stays read-only for ever, so none is used on after a failure;
 //! [`open_writer`] sees to what a failed sync may have left behind.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
@@ -16,7 +16,10 @@ use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 use super::room::Inside;
 use super::{StateDirectory, Views, WriteError, damage, open_writer, pragma_text};
-use crate::limits::{REOPEN_PAUSE, WAL_BYTES, WAL_STEP_BYTES, WRITER_BUSY_WAIT};
+use crate::limits::{
+    REOPEN_PAUSE, WAL_BYTES, WAL_HEAD_BYTES, WAL_PAGE_BYTES, WAL_STEP_BYTES, WRITER_BUSY_WAIT,
+};
+use crate::system::writeback;
 
 /// Whether a commit waits for the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +90,8 @@ pub(super) struct WriteConnection {
     trouble: Option<(WriteError, Instant)>,
     durability: Durability,
     wal_pages: Arc<AtomicI32>,
+    /// The WAL as a file, where the kernel is told to begin to write.
+    wal: Option<File>,
     /// Whether the WAL may still be smaller than it should be.
     is_wal_small: bool,
 }
@@ -100,6 +105,7 @@ impl WriteConnection {
             trouble: None,
             durability: Durability::Synced,
             wal_pages: Arc::default(),
+            wal: None,
             is_wal_small: true,
         };
         new.take(connection);
@@ -115,8 +121,18 @@ impl WriteConnection {
         }));
         self.durability = Durability::Synced;
         self.wal_pages.store(0, Ordering::Relaxed);
+        self.wal = File::open(self.wal_path()).ok();
         self.is_wal_small = true;
         self.connection = hooked.is_ok().then_some(connection);
+    }
+
+    /// The file.
+    pub(super) fn file(&self) -> PathBuf {
+        self.directory.file()
+    }
+
+    fn wal_path(&self) -> PathBuf {
+        self.file().with_extension("db-wal")
     }
 
     /// Pages in the WAL after the last commit, copied or not; it starts over with the first commit after all were.
@@ -139,8 +155,24 @@ impl WriteConnection {
         work: impl FnOnce(&Transaction<'_>) -> Ran,
     ) -> Result<Ended, WriteError> {
         self.open()?;
+        let before = self.wal_pages();
         let outcome = self.try_transact(durability, work);
+        if durability == Durability::Relaxed && matches!(outcome, Ok(Ended { wrote: true, .. })) {
+            self.begin_writing(before);
+        }
         self.drop_after(outcome)
+    }
+
+    /// What was committed without a sync is on its way to the disk when the next append syncs the WAL, which would have to
+    /// wait for all of it otherwise.
+    fn begin_writing(&self, before: i32) {
+        let pages = self.wal_pages();
+        // It may have started over.
+        let from = if before < pages { before } else { 0 };
+        if let Some(wal) = &self.wal {
+            // Where it is refused, the sync does it.
+            writeback::begin(wal, wal_bytes(from)..wal_bytes(pages)).ok();
+        }
     }
 
     fn try_transact(
@@ -172,7 +204,7 @@ impl WriteConnection {
     /// Makes the WAL larger by a step, with zeros, which are no pages to SQLite: a commit that changes the size of a file
     /// writes to the file system's journal as well. What hinders it is no failure: the WAL grows all the same.
     pub(super) fn grow_wal(&mut self) {
-        let path = self.directory.file().with_extension("db-wal");
+        let path = self.wal_path();
         let grown = self.connection.as_mut().map(|connection| {
             // Nobody else may append meanwhile.
             let _alone = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -289,6 +321,11 @@ impl WriteConnection {
         self.durability = durability;
         Ok(())
     }
+}
+
+/// How many bytes a WAL of so many pages has.
+fn wal_bytes(pages: i32) -> u64 {
+    WAL_HEAD_BYTES + u64::from(pages.unsigned_abs()) * WAL_PAGE_BYTES
 }
 
 /// Says whether the file is still smaller than it should be.

@@ -1,6 +1,7 @@
 //! The one thread that owns the write connection. It takes two kinds of work: *appends*, of which all that wait go into
 //! one commit (many requests, one sync), and *changes*, one short transaction each. After each commit of appends at most
-//! one change runs, so neither starves the other and an append waits for one change at most. Knows no table.
+//! one change runs, so neither starves the other and an append waits for one change at most. A long change asks
+//! [`Writer::is_awaited`] and makes room in the middle. Knows no table.
 //!
 //! An append is answered only after its commit was synced. A change can be redone from the journal, so it is committed
 //! without a sync of its own (`synchronous=NORMAL`); the next append's sync, or a checkpoint, covers it, and a power cut
@@ -10,6 +11,8 @@
 //! it; but not for want of room, which only `room` sees to, nor while the file system is read-only.
 
 use std::collections::VecDeque;
+use std::fs::File;
+use std::io;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -25,9 +28,9 @@ use super::connection::{Durability, Ended, Ran, WriteConnection};
 use super::room::{self, Floor, Keeper, Level, Room};
 use super::{OpenError, StateDirectory, Views, damage, next_step};
 use crate::limits::{
-    APPENDS_PER_COMMIT_MAX, APPENDS_QUEUED_MAX, CHANGES_QUEUED_MAX, GATHER_WAIT_MAX,
-    THREAD_STACK_BYTES, TRUNCATE_PAUSE, TRUNCATE_TRIES_MAX, WAL_PAGES_BEHIND, WAL_PAGES_COPIED,
-    WAL_PAGES_MAX, WAL_PAGES_SHORT_MAX, WRITER_FAILING_GAP, WRITER_FAILING_MAX,
+    APPENDS_COME, APPENDS_PER_COMMIT_MAX, APPENDS_QUEUED_MAX, CHANGES_QUEUED_MAX, GATHER_WAIT_MAX,
+    THREAD_STACK_BYTES, TRUNCATE_PAUSE, TRUNCATE_TRIES_MAX, WAL_PAGES_LEFT, WAL_PAGES_MAX,
+    WAL_PAGES_SHORT_MAX, WAL_PASSES_MAX, WRITER_FAILING_GAP, WRITER_FAILING_MAX,
 };
 use crate::system::clock::UnixMs;
 
@@ -144,7 +147,7 @@ pub enum WriterFailed {
     Panicked,
     /// The thread could not be started.
     #[error("cannot start the writer's thread: {0}")]
-    Spawn(std::io::Error),
+    Spawn(io::Error),
 }
 
 /// A handle to the writer thread. Clones share it; the thread ends after [`Writer::close`].
@@ -168,6 +171,7 @@ struct Shared {
 #[derive(Default)]
 struct Queues {
     appends: VecDeque<Box<dyn Job>>,
+    last_append: Option<Instant>,
     changes: VecDeque<Box<dyn Job>>,
     truncations: VecDeque<oneshot::Sender<Result<bool, WriteError>>>,
     floor: Option<Floor>,
@@ -256,14 +260,8 @@ impl Writer {
         views: Views,
     ) -> Result<(Self, oneshot::Receiver<Result<(), WriterFailed>>), WriterFailed> {
         let (ended, end) = oneshot::channel();
-        let checkpointer = Checkpointer::start(directory.file()).map_err(WriterFailed::Spawn)?;
-        let thread = Thread::new(
-            directory,
-            connection,
-            views,
-            Some(checkpointer),
-            Answers::here(),
-        );
+        let mut thread = Thread::new(directory, connection, views, Answers::here());
+        thread.copy_beside().map_err(WriterFailed::Spawn)?;
         let shared = Arc::clone(&thread.shared);
         thread::Builder::new()
             .name("writer".to_owned())
@@ -282,7 +280,7 @@ impl Writer {
     /// A writer that does everything at once on the thread of whoever asks, with the same queues and transactions: for
     /// simulations, in which the same seed must always give the same order of events.
     pub fn without_thread(directory: StateDirectory, connection: Connection, views: Views) -> Self {
-        let thread = Thread::new(directory, connection, views, None, Answers::directly());
+        let thread = Thread::new(directory, connection, views, Answers::directly());
         let shared = Arc::clone(&thread.shared);
         Self {
             shared,
@@ -315,17 +313,7 @@ impl Writer {
         T: Send + 'static,
     {
         let (job, answer) = task(work, Durability::Synced);
-        let is_to_be_woken = {
-            let mut queues = self.shared.lock();
-            if queues.closed || queues.ended {
-                return Err(WriteError::Ended);
-            }
-            if queues.appends.len() >= APPENDS_QUEUED_MAX {
-                return Err(WriteError::QueueFull);
-            }
-            queues.appends.push_back(job);
-            queues.is_to_be_woken()
-        };
+        let is_to_be_woken = self.shared.queue_append(job)?;
         self.go(is_to_be_woken).await;
         answer.await.unwrap_or(Err(WriteError::Ended))
     }
@@ -361,21 +349,7 @@ impl Writer {
         T: Send + 'static,
     {
         let (job, answer) = task(work, durability);
-        let mut job = Some(job);
-        loop {
-            let room = self.shared.room.notified();
-            {
-                let mut queues = self.shared.lock();
-                if queues.ended {
-                    return Err(WriteError::Ended);
-                }
-                if queues.changes.len() < CHANGES_QUEUED_MAX {
-                    queues.changes.extend(job.take());
-                    break;
-                }
-            }
-            room.await;
-        }
+        self.shared.queue_change(job).await?;
         self.go(true).await;
         answer
             .await
@@ -405,6 +379,17 @@ impl Writer {
             tokio::time::sleep(TRUNCATE_PAUSE).await;
         }
         Ok(false)
+    }
+
+    /// Whether appends come: one was asked for within [`APPENDS_COME`].
+    pub fn do_appends_come(&self) -> bool {
+        let last = self.shared.lock().last_append;
+        last.is_some_and(|last| last.elapsed() < APPENDS_COME)
+    }
+
+    /// Whether an append waits: a change that can be cut short should be then, and go on in the next one.
+    pub fn is_awaited(&self) -> bool {
+        !self.shared.lock().appends.is_empty()
     }
 
     /// Passes through the thread without writing anything: proof that it is alive.
@@ -475,6 +460,45 @@ impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queues> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Has the thread look at what it may do. It looks while it holds the lock, so it is not just about to wait.
+    fn wake(&self) {
+        drop(self.lock());
+        self.work.notify_one();
+    }
+
+    /// Says whether the thread has to be woken for it.
+    fn queue_append(&self, job: Box<dyn Job>) -> Result<bool, WriteError> {
+        let mut queues = self.lock();
+        if queues.closed || queues.ended {
+            return Err(WriteError::Ended);
+        }
+        if queues.appends.len() >= APPENDS_QUEUED_MAX {
+            return Err(WriteError::QueueFull);
+        }
+        queues.appends.push_back(job);
+        queues.last_append = Some(Instant::now());
+        Ok(queues.is_to_be_woken())
+    }
+
+    /// Waits until there is room for it.
+    async fn queue_change(&self, job: Box<dyn Job>) -> Result<(), WriteError> {
+        let mut job = Some(job);
+        loop {
+            let room = self.room.notified();
+            {
+                let mut queues = self.lock();
+                if queues.ended {
+                    return Err(WriteError::Ended);
+                }
+                if queues.changes.len() < CHANGES_QUEUED_MAX {
+                    queues.changes.extend(job.take());
+                    return Ok(());
+                }
+            }
+            room.await;
+        }
+    }
 }
 
 /// Answers everybody who still waits when the thread ends, also by a panic.
@@ -516,12 +540,16 @@ struct Thread {
     checkpointer: Option<Checkpointer>,
     /// Pages in the WAL when it was last copied into the file, or that was last tried.
     copied_at: i32,
+    /// How often the thread has copied since the WAL became large.
+    passes: u32,
     connection: WriteConnection,
     answers: Answers,
     keeper: Keeper,
     pace: Pace,
     /// The first and the last failure in a row, of those that a start afresh may mend.
     failing: Option<(Instant, Instant)>,
+    /// Dropped after the connection, as [`Checkpointer::file`] asks for.
+    file: Option<Arc<File>>,
 }
 
 impl std::fmt::Debug for Thread {
@@ -547,7 +575,6 @@ impl Thread {
         directory: StateDirectory,
         connection: Connection,
         views: Views,
-        checkpointer: Option<Checkpointer>,
         answers: Answers,
     ) -> Self {
         let disk: Arc<watch::Sender<Room>> = Arc::default();
@@ -561,13 +588,29 @@ impl Thread {
                 disk,
                 failing: watch::Sender::new(None),
             }),
-            checkpointer,
+            checkpointer: None,
             copied_at: 0,
+            passes: 0,
             connection: WriteConnection::new(directory, views, connection),
             answers,
             pace: Pace::default(),
             failing: None,
+            file: None,
         }
+    }
+
+    /// From now on the WAL is copied by a thread of its own.
+    fn copy_beside(&mut self) -> io::Result<()> {
+        let shared = Arc::downgrade(&self.shared);
+        let copied = move || {
+            if let Some(shared) = shared.upgrade() {
+                shared.wake();
+            }
+        };
+        let checkpointer = Checkpointer::start(self.connection.file(), copied)?;
+        self.file = checkpointer.file();
+        self.checkpointer = Some(checkpointer);
+        Ok(())
     }
 
     fn run(mut self) -> Result<(), WriterFailed> {
@@ -575,6 +618,10 @@ impl Thread {
         loop {
             let outcome = match self.next(change_next) {
                 Turn::Closed => return Ok(()),
+                // What the WAL takes on a disk that has too little room is given back.
+                Turn::Checkpoint if self.keeper.is_short() => {
+                    self.connection.truncate().map(|_| true)
+                }
                 Turn::Checkpoint => self.connection.checkpoint().map(|()| true),
                 Turn::GrowWal => {
                     self.connection.grow_wal();
@@ -703,8 +750,9 @@ impl Thread {
         }
     }
 
-    /// Has the WAL copied into the file when it is worth it; says whether that must be done here and now. What could not be
-    /// copied, since somebody reads an older state, is not tried again before the WAL has grown.
+    /// Has the WAL copied into the file when it is worth it; says whether that must be done here and now. While commits go on
+    /// the thread never copies all, but each pass leaves less, and the last of it is copied here. What could not be copied,
+    /// since somebody reads an older state, is not tried again before the WAL has grown.
     fn is_checkpoint_due(&mut self) -> bool {
         let pages = self.connection.wal_pages();
         if pages < self.copied_at {
@@ -714,22 +762,43 @@ impl Thread {
         let more = pages - self.copied_at;
         let is_due = match &self.checkpointer {
             _ if self.keeper.is_short() => more >= WAL_PAGES_SHORT_MAX,
-            None => more >= WAL_PAGES_COPIED,
-            Some(checkpointer) if more >= WAL_PAGES_COPIED && !checkpointer.is_busy() => {
-                checkpointer.ask();
+            None => more >= WAL_PAGES_MAX,
+            Some(checkpointer) if checkpointer.is_busy() => {
+                if more >= WAL_PAGES_MAX {
+                    checkpointer.hurry();
+                }
+                more >= WAL_PAGES_MAX
+            }
+            Some(checkpointer) if checkpointer.has_just_copied() && more > 0 => {
+                let is_little = more <= WAL_PAGES_LEFT || self.passes >= WAL_PASSES_MAX;
+                if !is_little {
+                    self.passes += 1;
+                    self.copied_at = pages;
+                    checkpointer.ask();
+                }
+                is_little
+            }
+            Some(checkpointer) if more >= WAL_PAGES_MAX => {
+                self.passes = 1;
                 self.copied_at = pages;
+                checkpointer.ask();
                 false
             }
-            // While commits go on it never copies all; here and now, right after it, there is little left to copy.
-            Some(checkpointer) => {
-                (self.copied_at >= WAL_PAGES_MAX && checkpointer.has_just_copied())
-                    || (pages >= WAL_PAGES_BEHIND && more >= WAL_PAGES_COPIED)
-            }
+            Some(_) => false,
         };
         if is_due {
             self.copied_at = pages;
         }
         is_due
+    }
+
+    /// Whether changes wait for a pass: for the last one, so that it leaves little, since all appends would wait for the rest;
+    /// and for any that falls behind.
+    fn are_changes_held(&self) -> bool {
+        let is_busy = |checkpointer: &Checkpointer| checkpointer.is_busy();
+        let more = self.connection.wal_pages() - self.copied_at;
+        (self.passes >= WAL_PASSES_MAX || more >= WAL_PAGES_MAX / 2)
+            && self.checkpointer.as_ref().is_some_and(is_busy)
     }
 
     /// Waits for work. Appends first, unless it is a change's turn; the WAL is made larger when nobody waits.
@@ -738,6 +807,9 @@ impl Thread {
             return Turn::Checkpoint;
         }
         let mut queues = self.shared.lock();
+        if self.are_changes_held() {
+            return self.next_but_changes(queues);
+        }
         loop {
             if let Some(floor) = queues.floor.take() {
                 return Turn::Keep(floor);
@@ -770,6 +842,17 @@ impl Thread {
                 return Turn::Look;
             }
             queues = self.waited(queues, look_at);
+        }
+    }
+
+    /// Waits for appends, or for the end of the copying, which is looked at in the next turn.
+    fn next_but_changes<'a>(&'a self, mut queues: MutexGuard<'a, Queues>) -> Turn {
+        if queues.appends.is_empty() {
+            queues = self.waited(queues, None);
+        }
+        match queues.appends.is_empty() {
+            true => Turn::Look,
+            false => Turn::Appends(self.gathered(queues)),
         }
     }
 
@@ -974,8 +1057,8 @@ mod tests {
     #[tokio::test]
     async fn what_was_committed_is_copied_into_the_file_while_the_writer_is_idle() {
         let (place, writer, _end) = writer();
-        append_large(&writer, 50).await;
-        until_large(&place, super::super::FILE_NAME, 4_000_000);
+        append_large(&writer, 170).await;
+        until_large(&place, super::super::FILE_NAME, 15_000_000);
     }
 
     #[tokio::test]
@@ -984,7 +1067,7 @@ mod tests {
         append_large(&writer, 700).await;
         let wal = std::fs::metadata(place.path().join("gateway.db-wal")).expect("a WAL");
         let pages = wal.len() / (PAGE_BYTES as u64 + 24);
-        assert!(pages < WAL_PAGES_BEHIND as u64 + 100, "{pages} pages");
+        assert!(pages < 3 * WAL_PAGES_MAX as u64, "{pages} pages");
     }
 
     /// A thread that does nothing by itself, on a file of its own with a table for large rows.
@@ -995,14 +1078,8 @@ mod tests {
         connection
             .execute_batch("CREATE TABLE large (bytes BLOB) STRICT")
             .expect("a table");
-        let checkpointer = Checkpointer::start(directory.file()).expect("a thread");
-        let thread = Thread::new(
-            directory,
-            connection,
-            VIEWS,
-            Some(checkpointer),
-            Answers::directly(),
-        );
+        let mut thread = Thread::new(directory, connection, VIEWS, Answers::directly());
+        thread.copy_beside().expect("a thread");
         (place, thread)
     }
 
@@ -1045,7 +1122,7 @@ mod tests {
             .execute_batch("BEGIN; SELECT count(*) FROM large")
             .expect("a look");
         let waited = waited_for_copies(&mut thread, 400);
-        let most = 400 * 50 / WAL_PAGES_COPIED as u32 + 1;
+        let most = 400 * 50 / WAL_PAGES_MAX as u32 + 1;
         assert!(waited <= most, "{waited} times, and not {most}");
         // Each commit may be the last for long, so some room on the disk is worth more tries.
         let floor = Floor {

@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, Transaction, params};
+use tokio::time::{Instant, sleep};
 
 use crate::catalog::CONSENTS;
 use crate::database::{Views, WriteError, Writer};
@@ -29,6 +30,7 @@ use crate::drain::consents::Consent;
 use crate::drain::links::Link;
 use crate::drain::plan::Planned;
 use crate::drain::work::{Key, Wish, Work};
+use crate::limits::STORE_REST_MAX;
 use crate::system::clock::{Clock, UnixMs};
 use crate::webhook::Seq;
 
@@ -204,14 +206,27 @@ impl Store {
             .await
     }
 
-    /// Puts objects; those whose bytes did not change are not written again.
+    /// Puts objects; those whose bytes did not change are not written again. While webhooks come they are put in several
+    /// transactions, with a rest after each: none goes on when an append waits.
     ///
     /// # Errors
-    /// When nothing was written.
+    /// When not all of them were written.
     pub async fn put(&self, records: Vec<Record>, now: UnixMs) -> Result<Tally, WriteError> {
-        self.writer
-            .change(move |transaction| objects::put(transaction, &records, now))
-            .await
+        let (records, mut from, mut tally) = (Arc::<[Record]>::from(records), 0, Tally::default());
+        while from < records.len() {
+            let (writer, these) = (self.writer.clone(), Arc::clone(&records));
+            let put = move |transaction: &Transaction<'_>| {
+                objects::put_until(transaction, &these[from..], now, || writer.is_awaited())
+            };
+            let began = Instant::now();
+            let (part, count) = self.writer.change(put).await?;
+            from += count;
+            tally = tally.plus(part);
+            if self.writer.do_appends_come() {
+                sleep(began.elapsed().min(STORE_REST_MAX)).await;
+            }
+        }
+        Ok(tally)
     }
 
     /// Puts the last objects of a fetch and settles its work, with all that follows, in one transaction. `settle` sees how

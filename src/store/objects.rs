@@ -69,21 +69,34 @@ struct Kept {
     deleted_by: Option<i64>,
 }
 
-/// Puts the records. One whose bytes and link are as they were costs a read and no write. Of an erased link nothing is
-/// kept.
+/// Puts all of the records.
 pub(super) fn put(
     transaction: &Transaction<'_>,
     records: &[Record],
     now: UnixMs,
 ) -> rusqlite::Result<Tally> {
+    put_until(transaction, records, now, || false).map(|(tally, _)| tally)
+}
+
+/// Puts the records, at least one, until it is to end, and says how many it has put. One whose bytes and link are as they
+/// were costs a read and no write. Of an erased link nothing is kept.
+pub(super) fn put_until(
+    transaction: &Transaction<'_>,
+    records: &[Record],
+    now: UnixMs,
+    is_to_end: impl Fn() -> bool,
+) -> rusqlite::Result<(Tally, usize)> {
     let mut tally = Tally::default();
     let Some(first) = records.first() else {
-        return Ok(tally);
+        return Ok((tally, 0));
     };
     if is_erased(transaction, &first.link_id)? {
-        return Ok(tally);
+        return Ok((tally, records.len()));
     }
-    for record in records {
+    for (before, record) in records.iter().enumerate() {
+        if before > 0 && is_to_end() {
+            return Ok((tally, before));
+        }
         match kept(transaction, record)? {
             Some(kept) if kept.deleted_by.is_some_and(|by| by >= record.seq.0) => {
                 tally.withheld += 1
@@ -97,16 +110,16 @@ pub(super) fn put(
                     tally.unchanged += 1;
                 } else {
                     tally.changed += 1;
-                    write(transaction, record, now)?;
+                    change(transaction, record, now)?;
                 }
             }
             None => {
                 tally.new += 1;
-                write(transaction, record, now)?;
+                add(transaction, record, now)?;
             }
         }
     }
-    Ok(tally)
+    Ok((tally, records.len()))
 }
 
 fn kept(transaction: &Transaction<'_>, record: &Record) -> rusqlite::Result<Option<Kept>> {
@@ -127,19 +140,34 @@ fn kept(transaction: &Transaction<'_>, record: &Record) -> rusqlite::Result<Opti
         .optional()
 }
 
-fn write(transaction: &Transaction<'_>, record: &Record, now: UnixMs) -> rusqlite::Result<()> {
+/// Two statements where one could do both: one that may insert or update keeps a journal of its own.
+fn add(transaction: &Transaction<'_>, record: &Record, now: UnixMs) -> rusqlite::Result<()> {
     transaction
         .prepare_cached(
             "INSERT INTO objects (resource, id, link_id, body, first_seen_at, last_changed_at, seq)
-             VALUES (?1, ?2, ?4, ?3, ?5, ?5, ?6)
-             ON CONFLICT (resource, id) DO UPDATE
-             SET link_id = excluded.link_id, body = excluded.body, last_changed_at = excluded.last_changed_at, seq = excluded.seq",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?6)",
         )?
         .execute(params![
             record.resource,
             record.id,
-            record.body,
             record.link_id,
+            record.body,
+            now.0,
+            record.seq.0
+        ])
+        .map(drop)
+}
+
+fn change(transaction: &Transaction<'_>, record: &Record, now: UnixMs) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached(
+            "UPDATE objects SET link_id = ?3, body = ?4, last_changed_at = ?5, seq = ?6 WHERE resource = ?1 AND id = ?2",
+        )?
+        .execute(params![
+            record.resource,
+            record.id,
+            record.link_id,
+            record.body,
             now.0,
             record.seq.0
         ])

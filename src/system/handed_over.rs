@@ -1,6 +1,6 @@
 //! Sockets that the service manager has opened and hands over when it starts the gateway (sd_listen_fds(3)): they stay
-//! open while no gateway runs. Knows nothing of what is said over them. The one place with unsafe code: there a number
-//! from the environment becomes a descriptor that somebody owns.
+//! open while no gateway runs. Knows nothing of what is said over them. One place with unsafe code: there a number from
+//! the environment becomes a descriptor that somebody owns.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

@@ -17,3 +17,4 @@ pub mod stop;
 pub mod times;
 pub mod tls;
 pub mod watch;
+pub mod writeback;

@@ -134,7 +134,7 @@ def checkpoint(stage):
     """More than the WAL may hold, so that it is copied into the file, first by an idle writer, then by a busy one."""
     stage.start()
     before = stage.file_bytes()
-    stage.send(webhook(f"idle-{number}", pad=40_000) for number in range(130))
+    stage.send(webhook(f"idle-{number}", pad=40_000) for number in range(420))
     stage.send((webhook(f"busy-{number}", pad=40_000) for number in range(480)), connections=8)
     if stage.file_bytes() <= before:
         raise NotServing("there was no checkpoint: this scenario shows nothing")
