@@ -93,7 +93,7 @@ impl Checkpointer {
         self.has_copied.swap(false, Ordering::AcqRel)
     }
 
-    /// Has the one that is under way end soon: commits outrun it, and the writer is to make its own.
+    /// Has the one that is under way end soon, since somebody waits for it: the writer's own sync writes what it leaves.
     pub(super) fn hurry(&self) {
         self.is_urgent.store(true, Ordering::Release);
     }
@@ -122,7 +122,7 @@ impl Drop for Checkpointer {
 }
 
 /// Brings what was copied to the disk, in parts that the disk takes in about a millisecond, with a rest after each: a commit
-/// that is synced meanwhile waits for one of them. Where it is urgent, the rest is left to the writer's sync.
+/// that is synced meanwhile waits for one of them. Where it is urgent, the others are left to the writer's sync.
 fn write(file: &File, is_urgent: &AtomicBool) -> io::Result<()> {
     let bytes = file.metadata()?.len();
     let (mut start, mut step) = (0, CHECKPOINT_STEP_BYTES_MIN);

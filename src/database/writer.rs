@@ -171,7 +171,7 @@ struct Shared {
 #[derive(Default)]
 struct Queues {
     appends: VecDeque<Box<dyn Job>>,
-    last_append: Option<Instant>,
+    last_append: Option<tokio::time::Instant>,
     changes: VecDeque<Box<dyn Job>>,
     truncations: VecDeque<oneshot::Sender<Result<bool, WriteError>>>,
     floor: Option<Floor>,
@@ -477,7 +477,7 @@ impl Shared {
             return Err(WriteError::QueueFull);
         }
         queues.appends.push_back(job);
-        queues.last_append = Some(Instant::now());
+        queues.last_append = Some(tokio::time::Instant::now());
         Ok(queues.is_to_be_woken())
     }
 
@@ -763,12 +763,7 @@ impl Thread {
         let is_due = match &self.checkpointer {
             _ if self.keeper.is_short() => more >= WAL_PAGES_SHORT_MAX,
             None => more >= WAL_PAGES_MAX,
-            Some(checkpointer) if checkpointer.is_busy() => {
-                if more >= WAL_PAGES_MAX {
-                    checkpointer.hurry();
-                }
-                more >= WAL_PAGES_MAX
-            }
+            Some(checkpointer) if checkpointer.is_busy() => more >= WAL_PAGES_MAX,
             Some(checkpointer) if checkpointer.has_just_copied() && more > 0 => {
                 let is_little = more <= WAL_PAGES_LEFT || self.passes >= WAL_PASSES_MAX;
                 if !is_little {
@@ -792,13 +787,13 @@ impl Thread {
         is_due
     }
 
-    /// Whether changes wait for a pass: for the last one, so that it leaves little, since all appends would wait for the rest;
-    /// and for any that falls behind.
-    fn are_changes_held(&self) -> bool {
-        let is_busy = |checkpointer: &Checkpointer| checkpointer.is_busy();
+    /// Whom changes wait for: in the last pass, so that it leaves little, since all appends would wait for the rest; and in any
+    /// that falls behind.
+    fn holds_changes(&self) -> Option<&Checkpointer> {
         let more = self.connection.wal_pages() - self.copied_at;
-        (self.passes >= WAL_PASSES_MAX || more >= WAL_PAGES_MAX / 2)
-            && self.checkpointer.as_ref().is_some_and(is_busy)
+        let is_reason = self.passes >= WAL_PASSES_MAX || more >= WAL_PAGES_MAX / 2;
+        let checkpointer = self.checkpointer.as_ref().filter(|_| is_reason);
+        checkpointer.filter(|checkpointer| checkpointer.is_busy())
     }
 
     /// Waits for work. Appends first, unless it is a change's turn; the WAL is made larger when nobody waits.
@@ -807,7 +802,8 @@ impl Thread {
             return Turn::Checkpoint;
         }
         let mut queues = self.shared.lock();
-        if self.are_changes_held() {
+        if let Some(checkpointer) = self.holds_changes() {
+            checkpointer.hurry();
             return self.next_but_changes(queues);
         }
         loop {
