@@ -30,7 +30,7 @@ pub(super) struct Checkpointer {
     is_busy: Arc<AtomicBool>,
     /// Whether one has ended that nobody has taken note of.
     has_copied: Arc<AtomicBool>,
-    /// Whether it is to end soon.
+    /// Whether somebody waits for its end.
     is_urgent: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
     file: Option<Arc<File>>,
@@ -93,7 +93,7 @@ impl Checkpointer {
         self.has_copied.swap(false, Ordering::AcqRel)
     }
 
-    /// Has the one that is under way end soon, since somebody waits for it: the writer's own sync writes what it leaves.
+    /// Has the one that is under way end sooner, since somebody waits for it.
     pub(super) fn hurry(&self) {
         self.is_urgent.store(true, Ordering::Release);
     }
@@ -122,11 +122,11 @@ impl Drop for Checkpointer {
 }
 
 /// Brings what was copied to the disk, in parts that the disk takes in about a millisecond, with a rest after each: a commit
-/// that is synced meanwhile waits for one of them. Where it is urgent, the others are left to the writer's sync.
+/// that is synced meanwhile waits for one of them. Where it is urgent there is no rest.
 fn write(file: &File, is_urgent: &AtomicBool) -> io::Result<()> {
     let bytes = file.metadata()?.len();
     let (mut start, mut step) = (0, CHECKPOINT_STEP_BYTES_MIN);
-    while start < bytes && !is_urgent.load(Ordering::Acquire) {
+    while start < bytes {
         let began = Instant::now();
         writeback::finish(file, start..start + step)?;
         let took = began.elapsed();
@@ -135,7 +135,7 @@ fn write(file: &File, is_urgent: &AtomicBool) -> io::Result<()> {
             true => (step / 2).max(CHECKPOINT_STEP_BYTES_MIN),
             false => (step * 2).min(CHECKPOINT_STEP_BYTES_MAX),
         };
-        if took > CHECKPOINT_STEP_WAIT / 4 {
+        if took > CHECKPOINT_STEP_WAIT / 4 && !is_urgent.load(Ordering::Acquire) {
             thread::sleep(took.min(CHECKPOINT_REST_MAX));
         }
     }
