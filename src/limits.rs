@@ -218,6 +218,8 @@ pub const STORAGE_SETTLED: Duration = Duration::from_secs(5);
 pub const REOPEN_PAUSE: Duration = Duration::from_millis(250);
 /// How long the writer waits for SQLite's locks, which only an admin's own program could hold.
 pub const WRITER_BUSY_WAIT: Duration = Duration::from_millis(500);
+/// Pause before a lock is tried again for which SQLite does not wait by itself.
+pub const BUSY_PAUSE: Duration = Duration::from_millis(5);
 /// Tries to empty the WAL while somebody reads an older state of the file; then whoever asked is told ...
 pub const TRUNCATE_TRIES_MAX: u32 = 20;
 /// ... and the pause between two of them, in which appends go on.

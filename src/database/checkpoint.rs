@@ -3,20 +3,22 @@
 //!
 //! SQLite lets one connection copy what is committed while another commits. It never catches up with a writer that does not
 //! pause; what it left over is for the writer, and little. It syncs the file only when all was copied, so what it has
-//! copied is brought to the disk here: else the writer would wait for all of that. A failure is not reported: nothing is
-//! lost by it, and the writer meets the same storage.
+//! copied is brought to the disk here: else the writer would wait for all of that. Where the disk refuses it, the writer has to
+//! know: SQLite counts those pages as copied, and the kernel tells nobody a second time.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 use std::{io, mem};
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
+use super::WriteError;
 use crate::limits::{
     CHECKPOINT_REST_MAX, CHECKPOINT_STEP_BYTES_MAX, CHECKPOINT_STEP_BYTES_MIN,
     CHECKPOINT_STEP_WAIT, THREAD_STACK_BYTES,
@@ -27,51 +29,54 @@ use crate::system::writeback;
 #[derive(Debug)]
 pub(super) struct Checkpointer {
     ask: Option<SyncSender<()>>,
-    is_busy: Arc<AtomicBool>,
-    /// Whether one has ended that nobody has taken note of.
-    has_copied: Arc<AtomicBool>,
-    /// Whether somebody waits for its end.
-    is_urgent: Arc<AtomicBool>,
+    state: Arc<State>,
     thread: Option<JoinHandle<()>>,
     file: Option<Arc<File>>,
 }
 
+#[derive(Debug, Default)]
+struct State {
+    /// Whether one is under way.
+    is_busy: AtomicBool,
+    /// Whether somebody waits for its end.
+    is_urgent: AtomicBool,
+    /// Whether one has ended that nobody has taken note of.
+    has_copied: AtomicBool,
+    /// What the disk said to one.
+    failure: Mutex<Option<WriteError>>,
+}
+
 impl Checkpointer {
-    /// Starts the thread for the file at `path`; it calls `ended` after each checkpoint.
+    /// Starts the thread for the file at `path`, which is open as `file` if it could be; it calls `ended` after each
+    /// checkpoint.
     ///
     /// # Errors
     /// When the system gives no thread.
-    pub(super) fn start(path: PathBuf, ended: impl Fn() + Send + 'static) -> io::Result<Self> {
+    pub(super) fn start(
+        path: PathBuf,
+        file: Option<File>,
+        ended: impl Fn() + Send + 'static,
+    ) -> io::Result<Self> {
         let (ask, asked) = sync_channel(1);
-        let is_busy = Arc::new(AtomicBool::new(false));
-        let has_copied = Arc::new(AtomicBool::new(false));
-        let is_urgent = Arc::new(AtomicBool::new(false));
-        let (busy, copied) = (Arc::clone(&is_busy), Arc::clone(&has_copied));
-        let urgent = Arc::clone(&is_urgent);
-        // Without it the writer waits longer, and that is all.
-        let file = File::open(&path).map(Arc::new).ok();
-        let written = file.clone();
+        let state = Arc::<State>::default();
+        let file = file.map(Arc::new);
+        let (shared, written) = (Arc::clone(&state), file.clone());
         let thread = thread::Builder::new()
             .name("checkpoint".to_owned())
             .stack_size(THREAD_STACK_BYTES)
             .spawn(move || {
                 while asked.recv().is_ok() {
-                    copy(&path).ok();
-                    written
-                        .as_deref()
-                        .map(|file| write(file, &urgent))
-                        .transpose()
-                        .ok();
-                    copied.store(true, Ordering::Release);
-                    busy.store(false, Ordering::Release);
+                    match pass(&path, written.as_deref(), &shared.is_urgent) {
+                        Ok(()) => shared.has_copied.store(true, Ordering::Release),
+                        Err(error) => *shared.failure() = Some(error),
+                    }
+                    shared.is_busy.store(false, Ordering::Release);
                     ended();
                 }
             })?;
         Ok(Self {
             ask: Some(ask),
-            is_busy,
-            has_copied,
-            is_urgent,
+            state,
             thread: Some(thread),
             file,
         })
@@ -85,29 +90,41 @@ impl Checkpointer {
 
     /// Whether one is under way.
     pub(super) fn is_busy(&self) -> bool {
-        self.is_busy.load(Ordering::Acquire)
+        self.state.is_busy.load(Ordering::Acquire)
     }
 
-    /// Whether one has ended since the last that was asked for; true once.
+    /// Whether one has ended well since the last that was asked for; true once.
     pub(super) fn has_just_copied(&self) -> bool {
-        self.has_copied.swap(false, Ordering::AcqRel)
+        self.state.has_copied.swap(false, Ordering::AcqRel)
+    }
+
+    /// What the disk said to one that has ended, once: what SQLite counts as copied may not be on it, until a
+    /// [`WriteConnection`](super::connection::WriteConnection) is opened anew.
+    pub(super) fn failure(&self) -> Option<WriteError> {
+        self.state.failure().take()
     }
 
     /// Has the one that is under way end sooner, since somebody waits for it.
     pub(super) fn hurry(&self) {
-        self.is_urgent.store(true, Ordering::Release);
+        self.state.is_urgent.store(true, Ordering::Release);
     }
 
     /// Has one made, unless one is under way.
     pub(super) fn ask(&self) {
         if let Some(ask) = &self.ask
-            && !self.is_busy.swap(true, Ordering::AcqRel)
+            && !self.state.is_busy.swap(true, Ordering::AcqRel)
         {
-            self.has_copied.store(false, Ordering::Release);
-            self.is_urgent.store(false, Ordering::Release);
+            self.state.has_copied.store(false, Ordering::Release);
+            self.state.is_urgent.store(false, Ordering::Release);
             // Nobody takes it when the thread is gone; then it stays under way, and the writer makes its own.
             ask.try_send(()).ok();
         }
+    }
+}
+
+impl State {
+    fn failure(&self) -> MutexGuard<'_, Option<WriteError>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -121,6 +138,18 @@ impl Drop for Checkpointer {
     }
 }
 
+/// Copies, and brings to the disk what was copied. That somebody else copies, or that there is no room or no connection, is
+/// for the next one: nothing was counted as copied then.
+fn pass(path: &Path, file: Option<&File>, is_urgent: &AtomicBool) -> Result<(), WriteError> {
+    if let Err(error) = copy(path)
+        && error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure)
+    {
+        return Err(WriteError::storage(&error));
+    }
+    let written = file.map_or(Ok(()), |file| write(file, is_urgent));
+    written.map_err(|error| WriteError::Database(format!("{}: {error}", path.display())))
+}
+
 /// Brings what was copied to the disk, in parts that the disk takes in about a millisecond, with a rest after each: a commit
 /// that is synced meanwhile waits for one of them. Where it is urgent there is no rest.
 fn write(file: &File, is_urgent: &AtomicBool) -> io::Result<()> {
@@ -128,7 +157,11 @@ fn write(file: &File, is_urgent: &AtomicBool) -> io::Result<()> {
     let (mut start, mut step) = (0, CHECKPOINT_STEP_BYTES_MIN);
     while start < bytes {
         let began = Instant::now();
-        writeback::finish(file, start..start + step)?;
+        match writeback::finish(file, start..start + step) {
+            // Not on this file system; then a sync does all of it.
+            Err(error) if is_not_offered(&error) => return Ok(()),
+            written => written?,
+        }
         let took = began.elapsed();
         start += step;
         step = match took > CHECKPOINT_STEP_WAIT {
@@ -142,11 +175,18 @@ fn write(file: &File, is_urgent: &AtomicBool) -> io::Result<()> {
     Ok(())
 }
 
+fn is_not_offered(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidInput, PermissionDenied, Unsupported};
+    matches!(error.kind(), InvalidInput | PermissionDenied | Unsupported)
+}
+
 /// Copies what is committed into the file, as far as readers allow. Its connection lasts no longer: it would hold a third of
 /// a mebibyte, and opening it takes a millisecond or some, once in thousands of pages.
 fn copy(path: &Path) -> rusqlite::Result<()> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
+    // The writer may have lost its own just now.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 use super::room::Inside;
@@ -268,10 +269,20 @@ impl WriteConnection {
         }
     }
 
-    /// A connection that failed once is not used again.
+    /// Does as if it had failed with this error, since another connection has.
+    pub(super) fn fail(&mut self, error: WriteError) -> Result<(), WriteError> {
+        self.drop_after(Err(error))
+    }
+
+    /// A connection that failed once is not used again. Were it the last one, it would count the WAL as copied and delete it,
+    /// whatever became of that.
     fn drop_after<T>(&mut self, outcome: Result<T, WriteError>) -> Result<T, WriteError> {
         if outcome.is_err() {
-            self.connection = None;
+            if let Some(connection) = self.connection.take() {
+                let config = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+                // Only a number is kept.
+                drop(connection.set_db_config(config, true));
+            }
             self.wal_pages.store(0, Ordering::Relaxed);
         }
         outcome

@@ -10,6 +10,7 @@
 //! 3. A file is never half migrated: one immediate transaction a migration, the version in the same one.
 
 mod answers;
+mod backfill;
 pub mod check;
 mod checkpoint;
 mod connection;
@@ -27,12 +28,13 @@ use std::io;
 use std::ops::Deref;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use thiserror::Error;
 
-use crate::limits::{CACHE_KIB, PAGE_BYTES, READER_BUSY_WAIT, WRITER_BUSY_WAIT};
+use crate::limits::{BUSY_PAUSE, CACHE_KIB, PAGE_BYTES, READER_BUSY_WAIT, WRITER_BUSY_WAIT};
 
 pub use migrations::{LATEST, Views, example};
 pub use writer::{Committed, Failing, WriteError, Writer, WriterFailed};
@@ -297,11 +299,13 @@ fn try_open_writer(directory: &StateDirectory, views: Views) -> Result<Connectio
     Ok(connection)
 }
 
-/// After a failed sync the kernel may hold pages of the WAL as written that never reached the disk, and nobody who opens
-/// the file later is told: a commit behind such a hole would be lost in a power cut. Whoever was here before may have
-/// seen such a failure. So the whole WAL is copied into the file and started over; where a reader or a full disk keeps it
-/// from that, it is written over itself and synced.
+/// After a failed sync the kernel may hold pages of the WAL or of the file as written that never reached the disk, and
+/// nobody who opens the file later is told: a commit behind such a hole would be lost in a power cut. Whoever was here
+/// before may have seen such a failure. So the whole WAL is copied into the file, also what was copied before, and started
+/// over; where a reader or a full disk keeps it from that, it is written over itself and synced, and copied later.
 fn heal_wal(connection: &Connection, path: &Path) -> Result<(), OpenError> {
+    let sqlite = |source| OpenError::from_sqlite(path, source);
+    forget_backfill(connection).map_err(sqlite)?;
     let started_over = |row: &rusqlite::Row<'_>| Ok(row.get::<_, i64>(0)? == 0);
     let written_again = || {
         write_again(&path.with_extension("db-wal")).map_err(|source| OpenError::NotWritable {
@@ -314,7 +318,23 @@ fn heal_wal(connection: &Connection, path: &Path) -> Result<(), OpenError> {
         Ok(false) => written_again(),
         // There is no room for the copy; written over itself the WAL needs none.
         Err(source) if source.sqlite_error_code() == Some(ErrorCode::DiskFull) => written_again(),
-        Err(source) => Err(OpenError::from_sqlite(path, source)),
+        Err(source) => Err(sqlite(source)),
+    }
+}
+
+/// Waits for whoever copies the WAL just now, as for any of SQLite's locks.
+fn forget_backfill(connection: &Connection) -> rusqlite::Result<()> {
+    let began = Instant::now();
+    loop {
+        match backfill::forget(connection) {
+            Err(error)
+                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy)
+                    && began.elapsed() < WRITER_BUSY_WAIT =>
+            {
+                thread::sleep(BUSY_PAUSE);
+            }
+            outcome => return outcome,
+        }
     }
 }
 

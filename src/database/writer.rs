@@ -564,6 +564,7 @@ enum Turn {
     Change(Box<dyn Job>),
     Truncate(oneshot::Sender<Result<bool, WriteError>>),
     Checkpoint,
+    CopyFailed(WriteError),
     GrowWal,
     Keep(Floor),
     Look,
@@ -607,7 +608,10 @@ impl Thread {
                 shared.wake();
             }
         };
-        let checkpointer = Checkpointer::start(self.connection.file(), copied)?;
+        let path = self.connection.file();
+        // Without it the writer waits longer, and that is all.
+        let file = File::open(&path).ok();
+        let checkpointer = Checkpointer::start(path, file, copied)?;
         self.file = checkpointer.file();
         self.checkpointer = Some(checkpointer);
         Ok(())
@@ -623,6 +627,7 @@ impl Thread {
                     self.connection.truncate().map(|_| true)
                 }
                 Turn::Checkpoint => self.connection.checkpoint().map(|()| true),
+                Turn::CopyFailed(error) => self.connection.fail(error).map(|()| false),
                 Turn::GrowWal => {
                     self.connection.grow_wal();
                     Ok(false)
@@ -798,6 +803,9 @@ impl Thread {
 
     /// Waits for work. Appends first, unless it is a change's turn; the WAL is made larger when nobody waits.
     fn next(&mut self, change_next: bool) -> Turn {
+        if let Some(error) = self.checkpointer.as_ref().and_then(Checkpointer::failure) {
+            return Turn::CopyFailed(error);
+        }
         if self.is_checkpoint_due() {
             return Turn::Checkpoint;
         }
@@ -1134,6 +1142,34 @@ mod tests {
         waited_for_copies(&mut thread, 10);
         let pages = thread.connection.wal_pages();
         assert!(pages <= 2 * WAL_PAGES_SHORT_MAX, "{pages} pages");
+    }
+
+    #[test]
+    fn what_the_disk_refuses_of_the_copied_wal_is_copied_again() {
+        use std::os::unix::fs::OpenOptionsExt;
+        let (place, mut thread) = resting_thread();
+        // Of which nothing can be written, and every call says so.
+        let path_only = File::options()
+            .read(true)
+            .custom_flags(libc::O_PATH)
+            .open(thread.connection.file());
+        let (end, ended) = std::sync::mpsc::channel();
+        let started = Checkpointer::start(thread.connection.file(), path_only.ok(), move || {
+            end.send(()).ok();
+        });
+        thread.checkpointer = Some(started.expect("a thread"));
+        waited_for_copies(&mut thread, WAL_PAGES_MAX as u32 / 50 + 1);
+        ended.recv().expect("a pass");
+        let Turn::CopyFailed(error) = thread.next(false) else {
+            panic!("nobody was told");
+        };
+        assert!(error.to_string().contains("gateway.db: "), "{error}");
+        let failed = thread.connection.fail(error).map(|()| false);
+        thread.take_in(failed).expect("a failure of a moment");
+        assert!(thread.shared.failing.borrow().is_some());
+        assert!(place.path().join("gateway.db-wal").exists());
+        waited_for_copies(&mut thread, 1);
+        assert!(thread.connection.wal_pages() < 100, "the WAL starts over");
     }
 
     #[tokio::test]

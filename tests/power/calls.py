@@ -22,6 +22,7 @@ from recording import PORT, Played, on_a_recorded_disk, prepare
 FAULTS = {
     "pwrite64": (("EIO", "ENOSPC"), 40, 40),
     "fdatasync,fsync": (("EIO", "ENOSPC"), 12, 8),
+    "sync_file_range": (("EIO", "ENOSPC", "ENOSYS"), 10, 10),
     "ftruncate": (("EIO", "ENOSPC"), 2, 0),
     "openat": (("EIO", "ENOMEM", "EMFILE", "ENOSPC"), 15, 0),
     "pread64": (("EIO",), 20, 10),
