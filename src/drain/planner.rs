@@ -158,7 +158,7 @@ impl Planner {
         } else if self.appended.has_changed().unwrap_or_default() {
             self.appended.mark_unchanged();
             self.pace.came_meanwhile = true;
-            self.rest((now - began) * PLAN_REST);
+            self.rest(((now - began) * PLAN_REST).min(PLAN_WAIT));
         }
         Ok(())
     }
