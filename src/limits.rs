@@ -165,6 +165,15 @@ pub const CHECKPOINT_STEP_BYTES_MIN: u64 = 16 * 1024;
 pub const CHECKPOINT_STEP_BYTES_MAX: u64 = 256 * 1024;
 /// The rest after each part lasts as long as it took, and this long at most.
 pub const CHECKPOINT_REST_MAX: Duration = Duration::from_millis(50);
+/// Changes wait for the copying this long at most, which a card that takes longer goes on with: a watchdog's pass through the
+/// writer is a change.
+pub const CHANGES_HELD_MAX: Duration = Duration::from_secs(5);
+/// When nothing was to be done for this long ...
+pub const QUIET_WAIT: Duration = Duration::from_secs(1);
+/// ... so many WAL pages are enough to be copied: what the file grows by then has room where the ballast was.
+pub const WAL_PAGES_QUIET: i32 = WAL_PAGES_MAX / 4;
+/// The pause before the WAL is copied again of which the disk refused a part.
+pub const COPY_AGAIN_WAIT: Duration = Duration::from_secs(5);
 /// What stands before the first page of a WAL (<https://sqlite.org/fileformat2.html>, "The Write-Ahead Log") ...
 pub const WAL_HEAD_BYTES: u64 = 32;
 /// ... and a page in it, with what stands before each.
@@ -174,8 +183,8 @@ pub const WAL_PAGE_BYTES: u64 = PAGE_BYTES as u64 + 24;
 pub const WAL_BYTES: u64 = WAL_HEAD_BYTES + WAL_PAGES_MAX as u64 / 4 * WAL_PAGE_BYTES;
 /// In steps of so many bytes, while nothing waits.
 pub const WAL_STEP_BYTES: u64 = 256 * 1024;
-/// WAL pages after which they do while the disk has too little room: what is in the WAL can be copied as long as there is
-/// some, and the WAL begins anew in the room that it has.
+/// WAL pages after which all of them are copied and the WAL is emptied while the disk has too little room: what is in the WAL
+/// can be copied as long as there is some.
 pub const WAL_PAGES_SHORT_MAX: i32 = 128;
 /// What the file may still have to grow by when the WAL is copied, about.
 pub const WAL_BYTES_MAX: u64 = WAL_PAGES_MAX as u64 * PAGE_BYTES as u64;
@@ -189,7 +198,7 @@ pub const WRITER_FAILING_GAP: Duration = Duration::from_secs(30);
 pub const DISK_FLOOR_MIB: u64 = 64;
 /// ... and what may be configured: a terabyte is an error of typing.
 pub const DISK_FLOOR_MIB_RANGE: RangeInclusive<u64> = 1..=1024 * 1024;
-/// The ballast, unless configured otherwise: room for a WAL of the usual size, and to spare ...
+/// The ballast, unless configured otherwise: room for what a quiet gateway has in its WAL, and to spare ...
 pub const BALLAST_MIB: u64 = 8;
 /// ... and what may be configured; none at 0.
 pub const BALLAST_MIB_RANGE: RangeInclusive<u64> = 0..=1024;
@@ -216,7 +225,7 @@ pub const ROOM_SETTLED: Duration = Duration::from_secs(5);
 pub const STORAGE_SETTLED: Duration = Duration::from_secs(5);
 /// Pause between two attempts to open the file again.
 pub const REOPEN_PAUSE: Duration = Duration::from_millis(250);
-/// How long the writer waits for SQLite's locks, which only an admin's own program could hold.
+/// How long the writer waits for SQLite's locks, which an admin's own program may hold.
 pub const WRITER_BUSY_WAIT: Duration = Duration::from_millis(500);
 /// Pause before a lock is tried again for which SQLite does not wait by itself.
 pub const BUSY_PAUSE: Duration = Duration::from_millis(5);
@@ -313,8 +322,8 @@ pub const PLAN_BYTES_MAX: usize = 1024 * 1024;
 pub const PLAN_WAIT: Duration = Duration::from_secs(1);
 /// ... and at once when none has come for this long.
 pub const PLAN_QUIET: Duration = Duration::from_millis(25);
-/// A backlog is planned in batches, after each of which planning rests for so many times as long as it took while webhooks
-/// still stream in: they come first, and what they lead to is for when they have come.
+/// A backlog is planned in batches, after each of which planning rests for so many times as long as it took, and for
+/// [`PLAN_WAIT`] at most, while webhooks still stream in: they come first, and what they lead to is for when they have come.
 pub const PLAN_REST: u32 = 3;
 /// Deliveries remembered to recognise a repeated one; Belvo repeats within minutes.
 pub const DELIVERIES_REMEMBERED: usize = 512;
@@ -448,7 +457,8 @@ pub const CLOCK_UNSET_MAX: Duration = Duration::from_secs(60);
 /// Between two looks whether the clock has been set.
 pub const CLOCK_LOOK: Duration = Duration::from_secs(5);
 
-/// A webhook of `self-test` is in the file with what became of it: it was answered, and planning waits for a second at most.
+/// A webhook of `self-test` is in the file with what became of it: it was answered, and planning waits for a
+/// second at most where it has no backlog.
 pub const SELF_TEST_LOOK: Duration = Duration::from_secs(5);
 /// Between two looks at the file meanwhile.
 pub const SELF_TEST_LOOK_EVERY: Duration = Duration::from_millis(50);

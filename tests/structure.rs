@@ -73,6 +73,7 @@ const ONLY: &[Only] = &[
                 "database/room.rs",
                 "the room on the disk, and setting some aside",
             ),
+            ("database/mod.rs", "whether a file may be written"),
             ("system/boot.rs", "the time since boot"),
             ("system/watch.rs", "changes of files"),
             (

@@ -7,6 +7,7 @@
 //! know: SQLite counts those pages as copied, and the kernel tells nobody a second time.
 
 use std::fs::File;
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -15,10 +16,9 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 use std::{io, mem};
 
-use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::WriteError;
+use super::{WriteError, keep_wal_on_close};
 use crate::limits::{
     CHECKPOINT_REST_MAX, CHECKPOINT_STEP_BYTES_MAX, CHECKPOINT_STEP_BYTES_MIN,
     CHECKPOINT_STEP_WAIT, THREAD_STACK_BYTES,
@@ -31,7 +31,6 @@ pub(super) struct Checkpointer {
     ask: Option<SyncSender<()>>,
     state: Arc<State>,
     thread: Option<JoinHandle<()>>,
-    file: Option<Arc<File>>,
 }
 
 #[derive(Debug, Default)]
@@ -40,6 +39,8 @@ struct State {
     is_busy: AtomicBool,
     /// Whether somebody waits for its end.
     is_urgent: AtomicBool,
+    /// Whether the writer ends, which brings all to the disk by itself.
+    is_ending: AtomicBool,
     /// Whether one has ended that nobody has taken note of.
     has_copied: AtomicBool,
     /// What the disk said to one.
@@ -48,7 +49,8 @@ struct State {
 
 impl Checkpointer {
     /// Starts the thread for the file at `path`, which is open as `file` if it could be; it calls `ended` after each
-    /// checkpoint.
+    /// checkpoint. The file is never closed: whoever closes one lets go of all locks that the process has on it (fcntl(2)),
+    /// and others may have connections for longer.
     ///
     /// # Errors
     /// When the system gives no thread.
@@ -59,18 +61,19 @@ impl Checkpointer {
     ) -> io::Result<Self> {
         let (ask, asked) = sync_channel(1);
         let state = Arc::<State>::default();
-        let file = file.map(Arc::new);
-        let (shared, written) = (Arc::clone(&state), file.clone());
+        let shared = AtWork(Arc::clone(&state));
+        let file = file.map(ManuallyDrop::new);
         let thread = thread::Builder::new()
             .name("checkpoint".to_owned())
             .stack_size(THREAD_STACK_BYTES)
             .spawn(move || {
                 while asked.recv().is_ok() {
-                    match pass(&path, written.as_deref(), &shared.is_urgent) {
-                        Ok(()) => shared.has_copied.store(true, Ordering::Release),
-                        Err(error) => *shared.failure() = Some(error),
+                    match pass(&path, file.as_deref(), &shared.0) {
+                        Ok(()) => shared.0.has_copied.store(true, Ordering::Release),
+                        Err(error) => *shared.0.failure() = Some(error),
                     }
-                    shared.is_busy.store(false, Ordering::Release);
+                    // Last, so that whoever sees it sees the rest.
+                    shared.0.is_busy.store(false, Ordering::Release);
                     ended();
                 }
             })?;
@@ -78,14 +81,19 @@ impl Checkpointer {
             ask: Some(ask),
             state,
             thread: Some(thread),
-            file,
         })
     }
 
-    /// A descriptor of the file, to be closed after every connection of this process to it: whoever closes one lets go of
-    /// all locks that the process has on the file (fcntl(2)).
-    pub(super) fn file(&self) -> Option<Arc<File>> {
-        self.file.clone()
+    /// One that never ends when it is asked.
+    #[cfg(test)]
+    pub(super) fn endless() -> Self {
+        let (ask, asked) = sync_channel(1);
+        mem::forget(asked);
+        Self {
+            ask: Some(ask),
+            state: Arc::default(),
+            thread: None,
+        }
     }
 
     /// Whether one is under way.
@@ -109,16 +117,25 @@ impl Checkpointer {
         self.state.is_urgent.store(true, Ordering::Release);
     }
 
-    /// Has one made, unless one is under way.
-    pub(super) fn ask(&self) {
-        if let Some(ask) = &self.ask
-            && !self.state.is_busy.swap(true, Ordering::AcqRel)
-        {
-            self.state.has_copied.store(false, Ordering::Release);
-            self.state.is_urgent.store(false, Ordering::Release);
-            // Nobody takes it when the thread is gone; then it stays under way, and the writer makes its own.
-            ask.try_send(()).ok();
+    /// Has one made, unless one is under way; says whether there is a thread for it.
+    pub(super) fn ask(&self) -> bool {
+        if self.state.is_busy.swap(true, Ordering::AcqRel) {
+            return true;
         }
+        self.state.has_copied.store(false, Ordering::Release);
+        self.state.is_urgent.store(false, Ordering::Release);
+        self.ask
+            .as_ref()
+            .is_some_and(|ask| ask.try_send(()).is_ok())
+    }
+}
+
+/// The thread's; when it is gone, also by a panic, it does nothing any more.
+struct AtWork(Arc<State>);
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.0.is_busy.store(false, Ordering::Release);
     }
 }
 
@@ -132,6 +149,7 @@ impl State {
 impl Drop for Checkpointer {
     fn drop(&mut self) {
         drop(self.ask.take());
+        self.state.is_ending.store(true, Ordering::Release);
         if let Some(thread) = mem::take(&mut self.thread) {
             drop(thread.join());
         }
@@ -140,22 +158,28 @@ impl Drop for Checkpointer {
 
 /// Copies, and brings to the disk what was copied. That somebody else copies, or that there is no room or no connection, is
 /// for the next one: nothing was counted as copied then.
-fn pass(path: &Path, file: Option<&File>, is_urgent: &AtomicBool) -> Result<(), WriteError> {
+fn pass(path: &Path, file: Option<&File>, state: &State) -> Result<(), WriteError> {
     if let Err(error) = copy(path)
         && error.sqlite_error_code() == Some(ErrorCode::SystemIoFailure)
     {
         return Err(WriteError::storage(&error));
     }
-    let written = file.map_or(Ok(()), |file| write(file, is_urgent));
-    written.map_err(|error| WriteError::Database(format!("{}: {error}", path.display())))
+    let written = file.map_or(Ok(()), |file| write(file, state));
+    written.map_err(|error| {
+        let text = format!("{}: {error}", path.display());
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => WriteError::Full(text),
+            _ => WriteError::Database(text),
+        }
+    })
 }
 
 /// Brings what was copied to the disk, in parts that the disk takes in about a millisecond, with a rest after each: a commit
 /// that is synced meanwhile waits for one of them. Where it is urgent there is no rest.
-fn write(file: &File, is_urgent: &AtomicBool) -> io::Result<()> {
+fn write(file: &File, state: &State) -> io::Result<()> {
     let bytes = file.metadata()?.len();
     let (mut start, mut step) = (0, CHECKPOINT_STEP_BYTES_MIN);
-    while start < bytes {
+    while start < bytes && !state.is_ending.load(Ordering::Acquire) {
         let began = Instant::now();
         match writeback::finish(file, start..start + step) {
             // Not on this file system; then a sync does all of it.
@@ -168,7 +192,7 @@ fn write(file: &File, is_urgent: &AtomicBool) -> io::Result<()> {
             true => (step / 2).max(CHECKPOINT_STEP_BYTES_MIN),
             false => (step * 2).min(CHECKPOINT_STEP_BYTES_MAX),
         };
-        if took > CHECKPOINT_STEP_WAIT / 4 && !is_urgent.load(Ordering::Acquire) {
+        if took > CHECKPOINT_STEP_WAIT / 4 && !state.is_urgent.load(Ordering::Acquire) {
             thread::sleep(took.min(CHECKPOINT_REST_MAX));
         }
     }
@@ -186,7 +210,7 @@ fn copy(path: &Path) -> rusqlite::Result<()> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     // The writer may have lost its own just now.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    keep_wal_on_close(&connection, true)?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
 }

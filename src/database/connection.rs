@@ -12,11 +12,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 
-use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior};
 
 use super::room::Inside;
-use super::{StateDirectory, Views, WriteError, damage, open_writer, pragma_text};
+use super::{
+    StateDirectory, Views, WriteError, damage, keep_wal_on_close, open_writer, pragma_text,
+};
 use crate::limits::{
     REOPEN_PAUSE, WAL_BYTES, WAL_HEAD_BYTES, WAL_PAGE_BYTES, WAL_STEP_BYTES, WRITER_BUSY_WAIT,
 };
@@ -84,7 +85,6 @@ pub(super) struct Ended {
 
 /// The write connection, or none while it could not be opened again.
 pub(super) struct WriteConnection {
-    directory: StateDirectory,
     views: Views,
     connection: Option<Connection>,
     /// Why it could not be opened again, and when that was tried last.
@@ -95,12 +95,13 @@ pub(super) struct WriteConnection {
     wal: Option<File>,
     /// Whether the WAL may still be smaller than it should be.
     is_wal_small: bool,
+    /// Its lock is let go of when the connection is closed, and not before.
+    directory: StateDirectory,
 }
 
 impl WriteConnection {
     pub(super) fn new(directory: StateDirectory, views: Views, connection: Connection) -> Self {
         let mut new = Self {
-            directory,
             views,
             connection: None,
             trouble: None,
@@ -108,6 +109,7 @@ impl WriteConnection {
             wal_pages: Arc::default(),
             wal: None,
             is_wal_small: true,
+            directory,
         };
         new.take(connection);
         new
@@ -269,6 +271,11 @@ impl WriteConnection {
         }
     }
 
+    /// Whether it is to be opened again.
+    pub(super) fn is_lost(&self) -> bool {
+        self.connection.is_none()
+    }
+
     /// Does as if it had failed with this error, since another connection has.
     pub(super) fn fail(&mut self, error: WriteError) -> Result<(), WriteError> {
         self.drop_after(Err(error))
@@ -279,9 +286,8 @@ impl WriteConnection {
     fn drop_after<T>(&mut self, outcome: Result<T, WriteError>) -> Result<T, WriteError> {
         if outcome.is_err() {
             if let Some(connection) = self.connection.take() {
-                let config = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
-                // Only a number is kept.
-                drop(connection.set_db_config(config, true));
+                // Only a number is kept, so it does not fail.
+                keep_wal_on_close(&connection, true).ok();
             }
             self.wal_pages.store(0, Ordering::Relaxed);
         }
@@ -334,7 +340,7 @@ impl WriteConnection {
     }
 }
 
-/// How many bytes a WAL of so many pages has.
+/// How many bytes a WAL of so many pages has, of the size that a new file gets.
 fn wal_bytes(pages: i32) -> u64 {
     WAL_HEAD_BYTES + u64::from(pages.unsigned_abs()) * WAL_PAGE_BYTES
 }

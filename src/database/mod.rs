@@ -31,7 +31,9 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rustix::fs::Access;
 use thiserror::Error;
 
 use crate::limits::{BUSY_PAUSE, CACHE_KIB, PAGE_BYTES, READER_BUSY_WAIT, WRITER_BUSY_WAIT};
@@ -150,8 +152,11 @@ impl OpenError {
 
 /// What the system says where SQLite only says that it cannot write: it opens to read what it may not write.
 fn why_not_writable(path: &Path, error: &rusqlite::Error) -> io::Error {
-    let opened = OpenOptions::new().write(true).open(path);
-    opened.map_or_else(|why| why, |_| io::Error::other(error.to_string()))
+    // Not by opening it: to close it would let go of the locks that this process has on it (fcntl(2)).
+    match rustix::fs::access(path, Access::WRITE_OK) {
+        Err(why) => why.into(),
+        Ok(()) => io::Error::other(error.to_string()),
+    }
 }
 
 /// What a person should do where nothing can be written.
@@ -266,6 +271,8 @@ fn try_open_writer(directory: &StateDirectory, views: Views) -> Result<Connectio
     )
     .map_err(sqlite)?;
     connection.busy_timeout(WRITER_BUSY_WAIT).map_err(sqlite)?;
+    // Not before the WAL is known to be whole.
+    keep_wal_on_close(&connection, true).map_err(sqlite)?;
     connection
         .pragma_update(None, "cache_size", -CACHE_KIB)
         .map_err(sqlite)?;
@@ -296,13 +303,22 @@ fn try_open_writer(directory: &StateDirectory, views: Views) -> Result<Connectio
     }
     migrations::run(&mut connection, &path, views)?;
     heal_wal(&connection, &path)?;
+    keep_wal_on_close(&connection, false).map_err(sqlite)?;
     Ok(connection)
+}
+
+/// Whether the WAL stays as it is when this connection is closed last. Otherwise SQLite copies what it does not count as
+/// copied, and deletes it.
+fn keep_wal_on_close(connection: &Connection, keep: bool) -> rusqlite::Result<()> {
+    let config = DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE;
+    connection.set_db_config(config, keep).map(drop)
 }
 
 /// After a failed sync the kernel may hold pages of the WAL or of the file as written that never reached the disk, and
 /// nobody who opens the file later is told: a commit behind such a hole would be lost in a power cut. Whoever was here
 /// before may have seen such a failure. So the whole WAL is copied into the file, also what was copied before, and started
-/// over; where a reader or a full disk keeps it from that, it is written over itself and synced, and copied later.
+/// over; where a reader, a full disk or a place in the file that cannot be written keeps it from that, it is written over
+/// itself and synced, and copied later.
 fn heal_wal(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     let sqlite = |source| OpenError::from_sqlite(path, source);
     forget_backfill(connection).map_err(sqlite)?;
@@ -316,9 +332,11 @@ fn heal_wal(connection: &Connection, path: &Path) -> Result<(), OpenError> {
     match connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], started_over) {
         Ok(true) => Ok(()),
         Ok(false) => written_again(),
-        // There is no room for the copy; written over itself the WAL needs none.
-        Err(source) if source.sqlite_error_code() == Some(ErrorCode::DiskFull) => written_again(),
-        Err(source) => Err(sqlite(source)),
+        // There is no room for the copy, or its place is bad; written over itself the WAL needs neither.
+        Err(source) => match source.sqlite_error_code() {
+            Some(ErrorCode::DiskFull | ErrorCode::SystemIoFailure) => written_again(),
+            _ => Err(sqlite(source)),
+        },
     }
 }
 

@@ -1,7 +1,8 @@
 //! The one thread that owns the write connection. It takes two kinds of work: *appends*, of which all that wait go into
 //! one commit (many requests, one sync), and *changes*, one short transaction each. After each commit of appends at most
 //! one change runs, so neither starves the other and an append waits for one change at most. A long change asks
-//! [`Writer::is_awaited`] and makes room in the middle. Knows no table.
+//! [`Writer::is_awaited`] and makes room in the middle; all changes wait, for a while, where the copying of the WAL beside
+//! the commits falls behind. Knows no table.
 //!
 //! An append is answered only after its commit was synced. A change can be redone from the journal, so it is committed
 //! without a sync of its own (`synchronous=NORMAL`); the next append's sync, or a checkpoint, covers it, and a power cut
@@ -28,9 +29,10 @@ use super::connection::{Durability, Ended, Ran, WriteConnection};
 use super::room::{self, Floor, Keeper, Level, Room};
 use super::{OpenError, StateDirectory, Views, damage, next_step};
 use crate::limits::{
-    APPENDS_COME, APPENDS_PER_COMMIT_MAX, APPENDS_QUEUED_MAX, CHANGES_QUEUED_MAX, GATHER_WAIT_MAX,
-    THREAD_STACK_BYTES, TRUNCATE_PAUSE, TRUNCATE_TRIES_MAX, WAL_PAGES_LEFT, WAL_PAGES_MAX,
-    WAL_PAGES_SHORT_MAX, WAL_PASSES_MAX, WRITER_FAILING_GAP, WRITER_FAILING_MAX,
+    APPENDS_COME, APPENDS_PER_COMMIT_MAX, APPENDS_QUEUED_MAX, CHANGES_HELD_MAX, CHANGES_QUEUED_MAX,
+    COPY_AGAIN_WAIT, GATHER_WAIT_MAX, QUIET_WAIT, THREAD_STACK_BYTES, TRUNCATE_PAUSE,
+    TRUNCATE_TRIES_MAX, WAL_PAGES_LEFT, WAL_PAGES_MAX, WAL_PAGES_QUIET, WAL_PAGES_SHORT_MAX,
+    WAL_PASSES_MAX, WRITER_FAILING_GAP, WRITER_FAILING_MAX,
 };
 use crate::system::clock::UnixMs;
 
@@ -182,6 +184,11 @@ struct Queues {
 }
 
 impl Queues {
+    /// Whether nothing waits.
+    fn is_quiet(&self) -> bool {
+        self.appends.is_empty() && self.changes.is_empty() && self.truncations.is_empty()
+    }
+
     /// Whether the thread has to be woken for an append, which it then is.
     fn is_to_be_woken(&mut self) -> bool {
         let waiting = self.appends.len();
@@ -358,7 +365,7 @@ impl Writer {
     }
 
     /// Copies the whole WAL into the file and empties it, so that no older version of a page is left in it. Says whether
-    /// it could: a reader that looks at an older state keeps it from that for as long as it looks.
+    /// it could: a reader that looks at an older state, or another program that copies, keeps it from that for as long as it does.
     ///
     /// # Errors
     /// When the storage failed, or the writer has ended.
@@ -540,16 +547,18 @@ struct Thread {
     checkpointer: Option<Checkpointer>,
     /// Pages in the WAL when it was last copied into the file, or that was last tried.
     copied_at: i32,
-    /// How often the thread has copied since the WAL became large.
+    /// How often the thread has copied since the WAL became large; none when it has started over since.
     passes: u32,
+    /// Until when changes wait for the pass that is under way, once they do.
+    held_until: Option<Instant>,
+    /// After a failure, when the WAL is copied again.
+    copy_again_at: Option<Instant>,
     connection: WriteConnection,
     answers: Answers,
     keeper: Keeper,
     pace: Pace,
     /// The first and the last failure in a row, of those that a start afresh may mend.
     failing: Option<(Instant, Instant)>,
-    /// Dropped after the connection, as [`Checkpointer::file`] asks for.
-    file: Option<Arc<File>>,
 }
 
 impl std::fmt::Debug for Thread {
@@ -592,11 +601,12 @@ impl Thread {
             checkpointer: None,
             copied_at: 0,
             passes: 0,
+            held_until: None,
+            copy_again_at: None,
             connection: WriteConnection::new(directory, views, connection),
             answers,
             pace: Pace::default(),
             failing: None,
-            file: None,
         }
     }
 
@@ -611,9 +621,7 @@ impl Thread {
         let path = self.connection.file();
         // Without it the writer waits longer, and that is all.
         let file = File::open(&path).ok();
-        let checkpointer = Checkpointer::start(path, file, copied)?;
-        self.file = checkpointer.file();
-        self.checkpointer = Some(checkpointer);
+        self.checkpointer = Some(Checkpointer::start(path, file, copied)?);
         Ok(())
     }
 
@@ -755,33 +763,57 @@ impl Thread {
         }
     }
 
+    /// Whether the thread copies the WAL just now.
+    fn is_copying(&self) -> bool {
+        self.checkpointer
+            .as_ref()
+            .is_some_and(Checkpointer::is_busy)
+    }
+
+    /// Has the copying end sooner, since somebody waits for it.
+    fn hurry_copying(&self) {
+        if let Some(checkpointer) = &self.checkpointer {
+            checkpointer.hurry();
+        }
+    }
+
+    /// What the WAL asks for first of all.
+    fn checkpoint_turn(&mut self) -> Option<Turn> {
+        let is_copying = self.is_copying();
+        let checkpointer = self.checkpointer.as_ref().filter(|_| !is_copying);
+        if let Some(error) = checkpointer.and_then(Checkpointer::failure) {
+            self.copy_again_at = Some(Instant::now() + COPY_AGAIN_WAIT);
+            return Some(Turn::CopyFailed(error));
+        }
+        self.is_checkpoint_due(is_copying)
+            .then_some(Turn::Checkpoint)
+    }
+
     /// Has the WAL copied into the file when it is worth it; says whether that must be done here and now. While commits go on
     /// the thread never copies all, but each pass leaves less, and the last of it is copied here. What could not be copied,
     /// since somebody reads an older state, is not tried again before the WAL has grown.
-    fn is_checkpoint_due(&mut self) -> bool {
+    fn is_checkpoint_due(&mut self, is_copying: bool) -> bool {
         let pages = self.connection.wal_pages();
         if pages < self.copied_at {
             // It has started over, since all of it was copied.
             self.copied_at = 0;
+            self.passes = 0;
         }
         let more = pages - self.copied_at;
         let is_due = match &self.checkpointer {
             _ if self.keeper.is_short() => more >= WAL_PAGES_SHORT_MAX,
+            _ if self.is_copying_bad() => false,
             None => more >= WAL_PAGES_MAX,
-            Some(checkpointer) if checkpointer.is_busy() => more >= WAL_PAGES_MAX,
-            Some(checkpointer) if checkpointer.has_just_copied() && more > 0 => {
+            Some(_) if is_copying => more >= WAL_PAGES_MAX,
+            Some(checkpointer) if checkpointer.has_just_copied() && self.passes > 0 && more > 0 => {
                 let is_little = more <= WAL_PAGES_LEFT || self.passes >= WAL_PASSES_MAX;
                 if !is_little {
-                    self.passes += 1;
-                    self.copied_at = pages;
-                    checkpointer.ask();
+                    self.copy_in_pass(self.passes + 1);
                 }
                 is_little
             }
-            Some(checkpointer) if more >= WAL_PAGES_MAX => {
-                self.passes = 1;
-                self.copied_at = pages;
-                checkpointer.ask();
+            Some(_) if more >= WAL_PAGES_MAX => {
+                self.copy_in_pass(1);
                 false
             }
             Some(_) => false,
@@ -792,77 +824,105 @@ impl Thread {
         is_due
     }
 
-    /// Whom changes wait for: in the last pass, so that it leaves little, since all appends would wait for the rest; and in any
-    /// that falls behind.
-    fn holds_changes(&self) -> Option<&Checkpointer> {
+    /// Has the thread copy what is in the WAL by now.
+    fn copy_in_pass(&mut self, pass: u32) {
+        self.passes = pass;
+        self.copied_at = self.connection.wal_pages();
+        self.held_until = None;
+        // One that has died leaves it to this thread.
+        self.checkpointer
+            .take_if(|checkpointer| !checkpointer.ask());
+    }
+
+    /// Until when changes wait, if they do: in the last pass, so that it leaves little, since all appends would wait for the
+    /// rest; and in any that falls behind.
+    fn holds_changes(&mut self) -> Option<Instant> {
         let more = self.connection.wal_pages() - self.copied_at;
         let is_reason = self.passes >= WAL_PASSES_MAX || more >= WAL_PAGES_MAX / 2;
-        let checkpointer = self.checkpointer.as_ref().filter(|_| is_reason);
-        checkpointer.filter(|checkpointer| checkpointer.is_busy())
+        if !is_reason || !self.is_copying() {
+            return None;
+        }
+        self.hurry_copying();
+        let now = Instant::now();
+        let until = *self.held_until.get_or_insert(now + CHANGES_HELD_MAX);
+        (now < until).then_some(until)
     }
 
-    /// Waits for work. Appends first, unless it is a change's turn; the WAL is made larger when nobody waits.
+    /// Waits for work. Appends first, unless it is a change's turn; the WAL is made larger, or copied, when nobody waits. It is
+    /// looked at with the lock held, as whoever wakes the thread holds it: nothing comes between the look and the wait.
     fn next(&mut self, change_next: bool) -> Turn {
-        if let Some(error) = self.checkpointer.as_ref().and_then(Checkpointer::failure) {
-            return Turn::CopyFailed(error);
+        let shared = Arc::clone(&self.shared);
+        let mut queues = shared.lock();
+        if self.connection.is_lost() && self.is_copying() {
+            // To open the file takes locks that whoever copies holds.
+            self.hurry_copying();
+            drop(self.waited(queues, None));
+            return Turn::Look;
         }
-        if self.is_checkpoint_due() {
-            return Turn::Checkpoint;
+        if let Some(turn) = self.checkpoint_turn() {
+            return turn;
         }
-        let mut queues = self.shared.lock();
-        if let Some(checkpointer) = self.holds_changes() {
-            checkpointer.hurry();
-            return self.next_but_changes(queues);
+        if let Some(floor) = queues.floor.take() {
+            return Turn::Keep(floor);
         }
-        loop {
-            if let Some(floor) = queues.floor.take() {
-                return Turn::Keep(floor);
-            }
-            if change_next {
-                if let Some(job) = queues.changes.pop_front() {
-                    return Turn::Change(job);
-                }
-                if let Some(reply) = queues.truncations.pop_front() {
-                    return Turn::Truncate(reply);
-                }
-            }
-            if !queues.appends.is_empty() {
-                return Turn::Appends(self.gathered(queues));
-            }
-            if let Some(job) = queues.changes.pop_front() {
-                return Turn::Change(job);
-            }
-            if let Some(reply) = queues.truncations.pop_front() {
-                return Turn::Truncate(reply);
-            }
-            if queues.closed {
-                return Turn::Closed;
-            }
-            if self.connection.is_wal_small() && !self.keeper.is_short() {
-                return Turn::GrowWal;
-            }
-            let look_at = self.keeper.look_at();
-            if look_at.is_some_and(|at| at <= Instant::now()) {
-                return Turn::Look;
-            }
-            queues = self.waited(queues, look_at);
+        let held_until = self.holds_changes();
+        let may_change = held_until.is_none();
+        if may_change
+            && change_next
+            && let Some(turn) = self.next_change(&mut queues)
+        {
+            return turn;
         }
+        if !queues.appends.is_empty() {
+            return Turn::Appends(self.gathered(queues));
+        }
+        if may_change && let Some(turn) = self.next_change(&mut queues) {
+            return turn;
+        }
+        if queues.closed && queues.changes.is_empty() && queues.truncations.is_empty() {
+            return Turn::Closed;
+        }
+        if may_change && self.connection.is_wal_small() && !self.keeper.is_short() {
+            return Turn::GrowWal;
+        }
+        let quiet_at = self
+            .may_copy_when_quiet()
+            .then(|| Instant::now() + QUIET_WAIT);
+        let until = [self.keeper.look_at(), held_until, quiet_at];
+        let queues = self.waited(queues, until.into_iter().flatten().min());
+        if queues.is_quiet() && quiet_at.is_some_and(|at| at <= Instant::now()) {
+            self.copy_in_pass(1);
+        }
+        Turn::Look
     }
 
-    /// Waits for appends, or for the end of the copying, which is looked at in the next turn.
-    fn next_but_changes<'a>(&'a self, mut queues: MutexGuard<'a, Queues>) -> Turn {
-        if queues.appends.is_empty() {
-            queues = self.waited(queues, None);
+    /// A change, or else a truncation, which has nothing to gain while the thread copies.
+    fn next_change(&self, queues: &mut Queues) -> Option<Turn> {
+        if let Some(job) = queues.changes.pop_front() {
+            return Some(Turn::Change(job));
         }
-        match queues.appends.is_empty() {
-            true => Turn::Look,
-            false => Turn::Appends(self.gathered(queues)),
+        if !queues.truncations.is_empty() && self.is_copying() {
+            self.hurry_copying();
+            return None;
         }
+        queues.truncations.pop_front().map(Turn::Truncate)
+    }
+
+    /// Whether there is enough in the WAL to be copied when there is nothing else to do.
+    fn may_copy_when_quiet(&self) -> bool {
+        let more = self.connection.wal_pages() - self.copied_at;
+        let is_free = self.checkpointer.is_some() && !self.is_copying();
+        more >= WAL_PAGES_QUIET && is_free && !self.is_copying_bad()
+    }
+
+    /// Whether the disk has refused what was copied, just now.
+    fn is_copying_bad(&self) -> bool {
+        self.copy_again_at.is_some_and(|at| Instant::now() < at)
     }
 
     /// Waits for work, of which one append is enough, or until then.
     fn waited<'a>(
-        &'a self,
+        &self,
         mut queues: MutexGuard<'a, Queues>,
         until: Option<Instant>,
     ) -> MutexGuard<'a, Queues> {
@@ -878,7 +938,7 @@ impl Thread {
         }
     }
 
-    fn gathered<'a>(&'a self, mut queues: MutexGuard<'a, Queues>) -> Vec<Box<dyn Job>> {
+    fn gathered(&self, mut queues: MutexGuard<'_, Queues>) -> Vec<Box<dyn Job>> {
         let until = Instant::now() + self.pace.gather();
         while queues.appends.len() < self.pace.expected && !queues.closed {
             let Some(left) = until
@@ -1061,8 +1121,8 @@ mod tests {
     #[tokio::test]
     async fn what_was_committed_is_copied_into_the_file_while_the_writer_is_idle() {
         let (place, writer, _end) = writer();
-        append_large(&writer, 170).await;
-        until_large(&place, super::super::FILE_NAME, 15_000_000);
+        append_large(&writer, 60).await;
+        until_large(&place, super::super::FILE_NAME, 5_000_000);
     }
 
     #[tokio::test]
@@ -1100,7 +1160,7 @@ mod tests {
                 .commit(vec![job], Durability::Relaxed)
                 .expect("a commit");
             let mut tries = 0;
-            while thread.is_checkpoint_due() {
+            while let Some(Turn::Checkpoint) = thread.checkpoint_turn() {
                 thread.connection.checkpoint().expect("a checkpoint");
                 tries += 1;
                 assert!(tries < 3, "it goes on and on");
@@ -1145,6 +1205,32 @@ mod tests {
     }
 
     #[test]
+    fn changes_wait_for_the_copying_that_falls_behind_but_not_for_ever() {
+        let (_place, mut thread) = resting_thread();
+        thread.checkpointer = Some(Checkpointer::endless());
+        thread.copy_in_pass(WAL_PASSES_MAX);
+        let (job, _answer) = task(|_| Ok(()), Durability::Relaxed);
+        thread.shared.lock().changes.push_back(job);
+        assert!(thread.holds_changes().is_some());
+        thread.held_until = Some(Instant::now());
+        assert!(matches!(thread.next(true), Turn::Change(_)));
+    }
+
+    #[test]
+    fn while_the_wal_is_copied_appends_are_taken_and_truncations_wait() {
+        let (_place, mut thread) = resting_thread();
+        thread.checkpointer = Some(Checkpointer::endless());
+        thread.copy_in_pass(1);
+        let (reply, _answer) = oneshot::channel();
+        thread.shared.lock().truncations.push_back(reply);
+        let (job, _answer) = task(|_| Ok(()), Durability::Synced);
+        thread.shared.queue_append(job).expect("room for one");
+        assert!(matches!(thread.next(true), Turn::Appends(_)));
+        thread.checkpointer = None;
+        assert!(matches!(thread.next(true), Turn::Truncate(_)));
+    }
+
+    #[test]
     fn what_the_disk_refuses_of_the_copied_wal_is_copied_again() {
         use std::os::unix::fs::OpenOptionsExt;
         let (place, mut thread) = resting_thread();
@@ -1158,7 +1244,8 @@ mod tests {
             end.send(()).ok();
         });
         thread.checkpointer = Some(started.expect("a thread"));
-        waited_for_copies(&mut thread, WAL_PAGES_MAX as u32 / 50 + 1);
+        waited_for_copies(&mut thread, 3);
+        thread.copy_in_pass(1);
         ended.recv().expect("a pass");
         let Turn::CopyFailed(error) = thread.next(false) else {
             panic!("nobody was told");
@@ -1169,7 +1256,8 @@ mod tests {
         assert!(thread.shared.failing.borrow().is_some());
         assert!(place.path().join("gateway.db-wal").exists());
         waited_for_copies(&mut thread, 1);
-        assert!(thread.connection.wal_pages() < 100, "the WAL starts over");
+        let pages = thread.connection.wal_pages();
+        assert!(pages < 100, "the WAL starts over, and has {pages} pages");
     }
 
     #[tokio::test]

@@ -19,7 +19,8 @@ pub fn begin(file: &File, bytes: Range<u64>) -> io::Result<()> {
 /// sync is a promise.
 ///
 /// # Errors
-/// When the system refuses or the disk fails, which the next sync says as well.
+/// When the system refuses or the disk fails, which the kernel tells once through each descriptor that was open then, and to
+/// nobody later.
 pub fn finish(file: &File, bytes: Range<u64>) -> io::Result<()> {
     let all = libc::SYNC_FILE_RANGE_WAIT_BEFORE
         | libc::SYNC_FILE_RANGE_WRITE

@@ -170,6 +170,10 @@ static int opened(int (*real)(const char *, int, ...), const char *path, int fla
 OPEN(open)
 OPEN(open64)
 
+int access(const char *path, int mode) {
+    return (mode & W_OK) && is_read_only(path) ? -1 : REAL(access)(path, mode);
+}
+
 int unlink(const char *path) {
     return is_read_only(path) ? -1 : REAL(unlink)(path);
 }
