@@ -86,7 +86,10 @@ const ONLY: &[Only] = &[
     Only {
         what: "calls of the system that rustix lacks",
         words: &["libc::"],
-        places: &[("system/writeback.rs", "has the kernel begin to write")],
+        places: &[
+            ("system/writeback.rs", "has the kernel begin to write"),
+            ("system/code.rs", "has the kernel let go of memory"),
+        ],
     },
     Only {
         what: "options of sockets that the standard library lacks",
@@ -233,6 +236,7 @@ const ONLY: &[Only] = &[
                 "system/writeback.rs",
                 "a call that the standard library lacks",
             ),
+            ("system/code.rs", "a call that the standard library lacks"),
             (
                 "database/backfill.rs",
                 "a count in memory that SQLite shares between connections",

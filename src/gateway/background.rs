@@ -32,6 +32,7 @@ use crate::operate::presence::Presence;
 use crate::operate::socket::{self, Socket};
 use crate::store::Store;
 use crate::system::clock::Clock;
+use crate::system::code;
 use crate::system::stop::{self, Stop, Stopper};
 
 /// The thread.
@@ -223,7 +224,12 @@ async fn drain_with(
     let (directory, store) = (salvager.state_directory.clone(), salvager.store.clone());
     let drain = Box::pin(drain.run(stop));
     let salvaging = Box::pin(salvager.run());
-    let looking = Box::pin(after_start::look(directory, store));
+    let looking = Box::pin(async {
+        let looked = after_start::look(directory, store).await;
+        // Of what only a start runs. Where the kernel does not offer it, the program is a little larger, and that is all.
+        code::let_go().ok();
+        looked
+    });
     tokio::select! {
         ended = drain => ended,
         Err(error) = salvaging => Err(error),

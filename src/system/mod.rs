@@ -5,6 +5,7 @@ pub mod boot;
 pub mod certificate;
 pub mod chain;
 pub mod clock;
+pub mod code;
 pub mod detour;
 pub mod errors;
 pub mod files;
