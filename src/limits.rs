@@ -454,6 +454,8 @@ pub const ALIVE_EVERY: Duration = Duration::from_secs(5 * 60);
 pub const AWAY_MAX: Duration = Duration::from_secs(10 * 60);
 /// The network sets a clock within this time of the start, or a person should know.
 pub const CLOCK_UNSET_MAX: Duration = Duration::from_secs(60);
+/// What a start brings with it is over by now: what it ran will not be run again.
+pub const START_SETTLED: Duration = Duration::from_secs(5);
 /// Between two looks whether the clock has been set.
 pub const CLOCK_LOOK: Duration = Duration::from_secs(5);
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::thread;
 
 use tokio::sync::{Mutex, Notify, oneshot, watch};
+use tokio::time::sleep;
 
 use super::certificate::Certificate;
 use super::reload::Reload;
@@ -25,7 +26,7 @@ use crate::drain::salvage::Salvager;
 use crate::drain::{Drain, Parts};
 use crate::fetch::{Access, Client, KeyFiles, Keys, Target};
 use crate::journal::Journal;
-use crate::limits::THREAD_STACK_BYTES;
+use crate::limits::{START_SETTLED, THREAD_STACK_BYTES};
 use crate::notices::{Notice, Notices};
 use crate::operate::Operator;
 use crate::operate::presence::Presence;
@@ -225,10 +226,11 @@ async fn drain_with(
     let drain = Box::pin(drain.run(stop));
     let salvaging = Box::pin(salvager.run());
     let looking = Box::pin(async {
-        let looked = after_start::look(directory, store).await;
+        after_start::look(directory, store).await?;
+        sleep(START_SETTLED).await;
         // Of what only a start runs. Where the kernel does not offer it, the program is a little larger, and that is all.
         code::let_go().ok();
-        looked
+        Ok::<_, WriteError>(())
     });
     tokio::select! {
         ended = drain => ended,
