@@ -178,6 +178,8 @@ pub const COPY_AGAIN_WAIT: Duration = Duration::from_secs(5);
 pub const WAL_HEAD_BYTES: u64 = 32;
 /// ... and a page in it, with what stands before each.
 pub const WAL_PAGE_BYTES: u64 = PAGE_BYTES as u64 + 24;
+/// WAL pages that were committed without a sync and not written yet, from which on they are: a quarter of a mebibyte.
+pub const WAL_PAGES_BEGIN: i32 = 128;
 /// The WAL is made this large beforehand, so that a commit changes no size: room for a part of the pages that it may have,
 /// since all of it is written at each start.
 pub const WAL_BYTES: u64 = WAL_HEAD_BYTES + WAL_PAGES_MAX as u64 / 4 * WAL_PAGE_BYTES;

@@ -19,7 +19,8 @@ use super::{
     StateDirectory, Views, WriteError, damage, keep_wal_on_close, open_writer, pragma_text,
 };
 use crate::limits::{
-    REOPEN_PAUSE, WAL_BYTES, WAL_HEAD_BYTES, WAL_PAGE_BYTES, WAL_STEP_BYTES, WRITER_BUSY_WAIT,
+    REOPEN_PAUSE, WAL_BYTES, WAL_HEAD_BYTES, WAL_PAGE_BYTES, WAL_PAGES_BEGIN, WAL_STEP_BYTES,
+    WRITER_BUSY_WAIT,
 };
 use crate::system::writeback;
 
@@ -91,8 +92,10 @@ pub(super) struct WriteConnection {
     trouble: Option<(WriteError, Instant)>,
     durability: Durability,
     wal_pages: Arc<AtomicI32>,
-    /// The WAL as a file, where the kernel is told to begin to write.
+    /// The WAL as a file, where the kernel is told to begin to write ...
     wal: Option<File>,
+    /// ... and how many of its pages it was told of, or were synced.
+    begun_to: i32,
     /// Whether the WAL may still be smaller than it should be.
     is_wal_small: bool,
     /// Its lock is let go of when the connection is closed, and not before.
@@ -108,6 +111,7 @@ impl WriteConnection {
             durability: Durability::Synced,
             wal_pages: Arc::default(),
             wal: None,
+            begun_to: 0,
             is_wal_small: true,
             directory,
         };
@@ -125,6 +129,7 @@ impl WriteConnection {
         self.durability = Durability::Synced;
         self.wal_pages.store(0, Ordering::Relaxed);
         self.wal = File::open(self.wal_path()).ok();
+        self.begun_to = 0;
         self.is_wal_small = true;
         self.connection = hooked.is_ok().then_some(connection);
     }
@@ -158,24 +163,32 @@ impl WriteConnection {
         work: impl FnOnce(&Transaction<'_>) -> Ran,
     ) -> Result<Ended, WriteError> {
         self.open()?;
-        let before = self.wal_pages();
         let outcome = self.try_transact(durability, work);
-        if durability == Durability::Relaxed && matches!(outcome, Ok(Ended { wrote: true, .. })) {
-            self.begin_writing(before);
+        match durability {
+            Durability::Synced => self.begun_to = self.wal_pages(),
+            Durability::Relaxed => self.begin_writing(),
         }
         self.drop_after(outcome)
     }
 
-    /// What was committed without a sync is on its way to the disk when the next append syncs the WAL, which would have to
-    /// wait for all of it otherwise.
-    fn begin_writing(&self, before: i32) {
+    /// Where much was committed without a sync, it is on its way to the disk when the next append syncs the WAL, which would
+    /// have to wait for all of it otherwise. Little of it is not: the last block of it would be written twice.
+    fn begin_writing(&mut self) {
         let pages = self.wal_pages();
         // It may have started over.
-        let from = if before < pages { before } else { 0 };
+        let from = if self.begun_to <= pages {
+            self.begun_to
+        } else {
+            0
+        };
+        if pages - from < WAL_PAGES_BEGIN {
+            return;
+        }
         if let Some(wal) = &self.wal {
             // Where it is refused, the sync does it.
             writeback::begin(wal, wal_bytes(from)..wal_bytes(pages)).ok();
         }
+        self.begun_to = pages;
     }
 
     fn try_transact(
