@@ -401,8 +401,10 @@ pub const JOURNAL_ROW_BYTES: u64 = 48;
 pub const RETENTION_FIRST: Duration = Duration::from_secs(5);
 /// ... and the next ones; what has become a day older is not much.
 pub const RETENTION_EVERY: Duration = Duration::from_secs(24 * 3600);
-/// Until the next try when the file could not be read or written.
+/// Until the next try when the file could not be read or written, or nothing may leave.
 pub const RETENTION_AGAIN: Duration = Duration::from_secs(10);
+/// While the disk has too little room, until it is seen whether what was freed is still there.
+pub const ROOM_MADE_AGAIN: Duration = Duration::from_secs(1);
 /// Rows that are looked at in one read of the file.
 pub const RETENTION_LOOK_ROWS: u32 = 1_000;
 /// Rows that leave in one transaction, so that an append waits for few of them ...

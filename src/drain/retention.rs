@@ -30,7 +30,7 @@ use crate::journal;
 use crate::limits::{
     CLOCK_HELD, CLOCK_LEAP_MAX, CLOCK_STEADY, CLOCK_STEP_MAX, JOURNAL_ROW_BYTES,
     JOURNAL_SPARE_PART, RETENTION_AGAIN, RETENTION_EVERY, RETENTION_FIRST, RETENTION_LOOK_ROWS,
-    RETENTION_PAUSE, RETENTION_ROWS_MAX, STORE_BYTES_MAX,
+    RETENTION_PAUSE, RETENTION_ROWS_MAX, ROOM_MADE_AGAIN, STORE_BYTES_MAX,
 };
 use crate::store::Store;
 use crate::store::problems::{Change, Kind, Problem};
@@ -198,7 +198,10 @@ impl Retention {
                     room_at = is_short.then(Instant::now);
                 }
                 () = sleep_until(room_at.unwrap_or(look_at)), if room_at.is_some() => {
-                    room_at = survive(self.make_room().await)?.is_none().then(|| Instant::now() + RETENTION_AGAIN);
+                    // Until there is enough: what was freed may have been taken at once.
+                    let may_be_taken = survive(self.make_room().await)?.unwrap_or(false);
+                    let wait = if may_be_taken { ROOM_MADE_AGAIN } else { RETENTION_AGAIN };
+                    room_at = Some(Instant::now() + wait);
                 }
             }
         }
@@ -356,8 +359,9 @@ impl Retention {
     }
 
     /// Where the disk has too little room: frees as many pages of the file as make it enough, and half as many again, so that
-    /// it is not the same in a moment; no more, however full it is with what others keep there.
-    async fn make_room(&self) -> Result<(), WriteError> {
+    /// it is not the same in a moment; no more, however full it is with what others keep there. Says whether there were any
+    /// to be freed or free already.
+    async fn make_room(&self) -> Result<bool, WriteError> {
         let reader = self.reader()?;
         let needed = self.room.borrow().needed;
         let (_, free) = retention::file_bytes(&reader)?;
@@ -368,7 +372,7 @@ impl Retention {
                 "retention: {rows} finished webhooks have left the journal, because the disk has too little room"
             );
         }
-        Ok(())
+        Ok(rows > 0 || missing == 0)
     }
 
     /// Removes them, a few at a time.
