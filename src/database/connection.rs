@@ -19,8 +19,8 @@ use super::{
     StateDirectory, Views, WriteError, damage, keep_wal_on_close, open_writer, pragma_text,
 };
 use crate::limits::{
-    REOPEN_PAUSE, WAL_BYTES, WAL_HEAD_BYTES, WAL_PAGE_BYTES, WAL_PAGES_BEGIN, WAL_STEP_BYTES,
-    WRITER_BUSY_WAIT,
+    REOPEN_PAUSE, WAL_BYTES, WAL_HEAD_BYTES, WAL_PAGE_BYTES, WAL_PAGES_BEGIN, WAL_PAGES_SHORT_MAX,
+    WAL_STEP_BYTES, WRITER_BUSY_WAIT,
 };
 use crate::system::writeback;
 
@@ -210,6 +210,12 @@ impl WriteConnection {
             at,
             wrote: connection.total_changes() > before,
         })
+    }
+
+    /// Whether the WAL takes more of the disk than it may where that has too little room.
+    pub(super) fn is_wal_large(&self) -> bool {
+        let size = fs::metadata(self.wal_path()).map_or(0, |wal| wal.len());
+        size > wal_bytes(WAL_PAGES_SHORT_MAX)
     }
 
     /// Whether [`Self::grow_wal`] has something to do.

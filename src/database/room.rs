@@ -148,6 +148,8 @@ pub(super) struct Keeper {
     looked: Option<Instant>,
     /// Pages in the WAL at that time.
     wal_pages: i32,
+    /// Bytes that were free in the file system then, but for what the WAL will make the file grow by.
+    outside: u64,
     /// When SQLite last found no room.
     ran_out: Option<Instant>,
     /// When to try again to put the ballast back.
@@ -162,6 +164,7 @@ impl Keeper {
             told,
             looked: None,
             wal_pages: 0,
+            outside: 0,
             ran_out: None,
             ballast_at: None,
         }
@@ -202,6 +205,11 @@ impl Keeper {
         self.told.borrow().level != Level::Enough
     }
 
+    /// Whether so many bytes more, outside the file, leave enough.
+    pub(super) fn can_spare(&self, bytes: u64) -> bool {
+        self.floor.is_none() || self.outside >= self.told.borrow().needed.saturating_add(bytes)
+    }
+
     /// Looks; what the file says is asked for when it matters.
     pub(super) fn look(&mut self, wal_pages: i32, inside: impl FnOnce() -> Inside) {
         self.looked = Some(Instant::now());
@@ -213,6 +221,7 @@ impl Keeper {
         let bytes = floor.on(space.total);
         let is_near = space.free < bytes.saturating_mul(2).saturating_add(WAL_BYTES_MAX);
         let inside = if is_near { inside() } else { Inside::default() };
+        self.outside = space.free.saturating_sub(inside.owed);
         let before = self.told.borrow().level;
         let mut now = judge(before, bytes, space, inside);
         if self.ran_out_within(ROOM_RAN_OUT_WAIT) {

@@ -31,8 +31,8 @@ use super::{OpenError, StateDirectory, Views, damage, next_step};
 use crate::limits::{
     APPENDS_COME, APPENDS_PER_COMMIT_MAX, APPENDS_QUEUED_MAX, CHANGES_HELD_MAX, CHANGES_QUEUED_MAX,
     COPY_AGAIN_WAIT, GATHER_WAIT_MAX, QUIET_WAIT, THREAD_STACK_BYTES, TRUNCATE_PAUSE,
-    TRUNCATE_TRIES_MAX, WAL_PAGES_LEFT, WAL_PAGES_MAX, WAL_PAGES_QUIET, WAL_PAGES_SHORT_MAX,
-    WAL_PASSES_MAX, WRITER_FAILING_GAP, WRITER_FAILING_MAX,
+    TRUNCATE_TRIES_MAX, WAL_BYTES, WAL_PAGES_LEFT, WAL_PAGES_MAX, WAL_PAGES_QUIET,
+    WAL_PAGES_SHORT_MAX, WAL_PASSES_MAX, WRITER_FAILING_GAP, WRITER_FAILING_MAX,
 };
 use crate::system::clock::UnixMs;
 
@@ -668,6 +668,11 @@ impl Thread {
             } else if self.keeper.is_due(self.connection.wal_pages()) {
                 let (keeper, connection) = (&mut self.keeper, &self.connection);
                 keeper.look(connection.wal_pages(), || connection.inside());
+                if self.keeper.is_short() && self.connection.is_wal_large() {
+                    // Room that it was given beforehand is room that others lack.
+                    let given_back = self.truncate();
+                    self.take_in(given_back)?;
+                }
             }
             self.take_in(outcome)?;
         }
@@ -882,7 +887,8 @@ impl Thread {
         if queues.closed && queues.changes.is_empty() && queues.truncations.is_empty() {
             return Turn::Closed;
         }
-        if may_change && self.connection.is_wal_small() && !self.keeper.is_short() {
+        let has_room = !self.keeper.is_short() && self.keeper.can_spare(WAL_BYTES);
+        if may_change && self.connection.is_wal_small() && has_room {
             return Turn::GrowWal;
         }
         let quiet_at = self
@@ -1000,7 +1006,7 @@ impl Thread {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::{PAGE_BYTES, WAL_BYTES};
+    use crate::limits::PAGE_BYTES;
     use crate::store::VIEWS;
     use std::future::Future;
     use tempfile::TempDir;
