@@ -14,12 +14,13 @@ use std::io::{self, Read, Write};
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension};
 
 use super::check::{self, Found};
 use super::remains::MAGIC;
-use super::{FILE_NAME, LATEST, OpenError, StateDirectory, Views, migrations, open_writer};
+use super::{
+    FILE_NAME, LATEST, OpenError, StateDirectory, Views, keep_wal_on_close, migrations, open_writer,
+};
 use crate::limits::{NOTED_LOOK_MAX, START_LOOK_MAX, WRITER_BUSY_WAIT};
 use crate::system::clock::UnixMs;
 
@@ -196,7 +197,7 @@ fn look_inside(path: &Path, note: Option<&str>) -> rusqlite::Result<Looked> {
     let mut connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(WRITER_BUSY_WAIT)?;
     // What is in the WAL of a damaged file stays there.
-    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    keep_wal_on_close(&connection, true)?;
     let mut damaged = is_foreign(&connection)?;
     if damaged.is_none() {
         damaged = match (

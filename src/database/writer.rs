@@ -1127,6 +1127,13 @@ mod tests {
     #[tokio::test]
     async fn what_was_committed_is_copied_into_the_file_while_the_writer_is_idle() {
         let (place, writer, _end) = writer();
+        append_large(&writer, 170).await;
+        until_large(&place, super::super::FILE_NAME, 15_000_000);
+    }
+
+    #[tokio::test]
+    async fn less_than_that_is_copied_when_the_writer_is_quiet() {
+        let (place, writer, _end) = writer();
         append_large(&writer, 60).await;
         until_large(&place, super::super::FILE_NAME, 5_000_000);
     }
