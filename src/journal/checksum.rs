@@ -8,7 +8,7 @@ const POLYNOMIAL: u32 = 0x82F6_3B78;
 const GROUP: usize = 8;
 
 /// What each byte does to the checksum, by the number of bytes of its group that come after it.
-const TABLES: [[u32; 256]; GROUP] = tables();
+static TABLES: [[u32; 256]; GROUP] = tables();
 
 const fn tables() -> [[u32; 256]; GROUP] {
     let mut tables = [[0; 256]; GROUP];
@@ -54,11 +54,17 @@ impl Checksum {
     fn bytes(self, bytes: &[u8]) -> Self {
         let (groups, rest) = bytes.as_chunks::<GROUP>();
         let sum = groups.iter().fold(self.0, |sum, group| {
-            let [a, b, c, d] = sum.to_le_bytes();
-            let [e, f, g, h, i, j, k, l] = *group;
-            let group = [a ^ e, b ^ f, c ^ g, d ^ h, i, j, k, l];
-            let each = group.iter().zip(TABLES.iter().rev());
-            each.fold(0, |sum, (byte, table)| sum ^ table[usize::from(*byte)])
+            let [a, b, c, d, e, f, g, h] = *group;
+            let sum = sum ^ u32::from_le_bytes([a, b, c, d]);
+            let of = |after: usize, byte: u8| TABLES[after][usize::from(byte)];
+            of(7, sum as u8)
+                ^ of(6, (sum >> 8) as u8)
+                ^ of(5, (sum >> 16) as u8)
+                ^ of(4, (sum >> 24) as u8)
+                ^ of(3, e)
+                ^ of(2, f)
+                ^ of(1, g)
+                ^ of(0, h)
         });
         Self(rest.iter().fold(sum, |sum, byte| {
             (sum >> 8) ^ TABLES[0][usize::from(sum as u8 ^ byte)]
