@@ -62,7 +62,8 @@ impl Journal {
     }
 
     /// Appends a delivery and waits until it is on the disk. When the wait is given up, the row may be there all the same;
-    /// `room` is what its memory is accounted by, and is given back when the bytes are not needed any more.
+    /// `room` is what its memory is accounted by, and is given back when the bytes are gone. Both come back with the answer:
+    /// memory that one thread takes and another gives back has both wait for the allocator.
     ///
     /// # Errors
     /// When the queue is full, the commit failed, or the writer has ended.
@@ -72,12 +73,12 @@ impl Journal {
         room: impl Send + 'static,
     ) -> Result<Appended, WriteError> {
         let insert = move |transaction: &Transaction<'_>| {
-            let _room = room;
-            insert(transaction, &delivery)
+            insert(transaction, &delivery).map(|seq| (seq, delivery, room))
         };
         let committed = self.writer.append(insert).await?;
+        let (seq, ..) = committed.value;
         Ok(Appended {
-            seq: committed.value,
+            seq,
             at: committed.at,
         })
     }
