@@ -3,6 +3,7 @@
 //! request that two readers end at two places hides another one. So each head is looked at as it came, and hyper is
 //! given no byte of the next request before it has answered this one. Pure; knows no sockets and no checks.
 
+use memchr::memchr_iter;
 use thiserror::Error;
 
 use crate::limits::HEAD_BYTES_MAX;
@@ -54,6 +55,7 @@ pub enum Body {
 /// Follows the requests of one connection, byte by byte as they come.
 #[derive(Debug, Default)]
 pub struct Follower {
+    /// What has come of a head that is not whole yet.
     head: Vec<u8>,
     verdict: Option<Result<Body, Fault>>,
     /// Bytes of the body that have not come yet; counts when there is a verdict.
@@ -89,22 +91,31 @@ impl Follower {
                 .count(),
             false => 0,
         };
-        let looked_at = self.head.len().saturating_sub(2);
         // More than this hyper refuses by itself.
         let room = (2 * HEAD_BYTES_MAX).saturating_sub(self.head.len());
-        let taken = bytes.len().min(empty + room);
-        self.head.extend_from_slice(&bytes[empty..taken]);
-        let Some(end) = end(&self.head, looked_at) else {
+        let came = &bytes[empty..bytes.len().min(empty + room)];
+        if self.head.is_empty()
+            && let Some(end) = end(came, 0)
+        {
+            // All of it at once, as nearly always.
+            self.judge(look(&came[..end]));
+            return empty + end;
+        }
+        let known = self.head.len();
+        self.head.extend_from_slice(came);
+        let Some(end) = end(&self.head, known.saturating_sub(2)) else {
             return bytes.len();
         };
-        let surplus = self.head.len() - end;
-        self.head.truncate(end);
-        let verdict = look(&self.head);
+        self.judge(look(&self.head[..end]));
+        self.head = Vec::new();
+        empty + end - known
+    }
+
+    fn judge(&mut self, verdict: Result<Body, Fault>) {
         if let Ok(Body::Bytes(length)) = verdict {
             self.body_left = length;
         }
         self.verdict = Some(verdict);
-        taken - surplus
     }
 
     /// Whether the current request is whole, so that nothing more belongs to it.
@@ -117,7 +128,7 @@ impl Follower {
 
     /// Whether bytes of a head have come.
     pub fn has_begun(&self) -> bool {
-        !self.head.is_empty()
+        self.verdict.is_some() || !self.head.is_empty()
     }
 
     /// What the current head is worth.
@@ -142,8 +153,7 @@ impl Follower {
 /// Where the head ends, as hyper has it: after the first empty line, whether or not its lines end with CR LF. All before
 /// `from` was looked at already.
 fn end(head: &[u8], from: usize) -> Option<usize> {
-    let feeds = (from..head.len()).filter(|at| head[*at] == b'\n');
-    for feed in feeds {
+    for feed in memchr_iter(b'\n', &head[from..]).map(|at| from + at) {
         match &head[feed + 1..] {
             [b'\n', ..] => return Some(feed + 2),
             [b'\r', b'\n', ..] => return Some(feed + 3),
@@ -178,16 +188,29 @@ fn look(head: &[u8]) -> Result<Body, Fault> {
 /// Every line ends with CR LF, and nothing else in it is a control character but the tab.
 fn characters(head: &[u8]) -> Result<(), Fault> {
     for (at, byte) in head.iter().enumerate() {
+        if IS_TEXT[usize::from(*byte)] {
+            continue;
+        }
         match byte {
             b'\n' if at > 0 && head[at - 1] == b'\r' => {}
             b'\r' if head.get(at + 1) == Some(&b'\n') => {}
             b'\r' | b'\n' => return Err(Fault::LineEnd),
-            b'\t' | b' '..=b'~' | 0x80.. => {}
             _ => return Err(Fault::Control),
         }
     }
     Ok(())
 }
+
+/// Whether a byte may stand anywhere in a line.
+const IS_TEXT: [bool; 256] = {
+    let mut is_text = [false; 256];
+    let mut byte = 0;
+    while byte < is_text.len() {
+        is_text[byte] = matches!(byte as u8, b'\t' | b' '..=b'~' | 0x80..);
+        byte += 1;
+    }
+    is_text
+};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Version {
@@ -238,28 +261,26 @@ impl Named {
         if !is_token(name) {
             return Err(Fault::Line);
         }
-        match name.to_ascii_lowercase().as_slice() {
-            b"host" if self.has_host || !is_host(value) => Err(Fault::Host),
-            b"host" => {
-                self.has_host = true;
-                Ok(())
+        let is = |known: &[u8]| name.eq_ignore_ascii_case(known);
+        if is(b"host") {
+            if self.has_host || !is_host(value) {
+                return Err(Fault::Host);
             }
-            b"content-length" => {
-                let length = number(value).ok_or(Fault::Length)?;
-                self.length
-                    .replace(length)
-                    .map_or(Ok(()), |_| Err(Fault::Length))
+            self.has_host = true;
+        } else if is(b"content-length") {
+            let length = number(value).ok_or(Fault::Length)?;
+            if self.length.replace(length).is_some() {
+                return Err(Fault::Length);
             }
-            b"transfer-encoding" if self.has_chunks || !value.eq_ignore_ascii_case(b"chunked") => {
-                Err(Fault::Coding)
+        } else if is(b"transfer-encoding") {
+            if self.has_chunks || !value.eq_ignore_ascii_case(b"chunked") {
+                return Err(Fault::Coding);
             }
-            b"transfer-encoding" => {
-                self.has_chunks = true;
-                Ok(())
-            }
-            b"expect" if !value.eq_ignore_ascii_case(b"100-continue") => Err(Fault::Expectation),
-            _ => Ok(()),
+            self.has_chunks = true;
+        } else if is(b"expect") && !value.eq_ignore_ascii_case(b"100-continue") {
+            return Err(Fault::Expectation);
         }
+        Ok(())
     }
 
     fn body(&self, version: Version) -> Result<Body, Fault> {
