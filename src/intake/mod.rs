@@ -179,6 +179,8 @@ impl Intake {
         }
         let (head, body) = request.into_parts();
         authorize(rules, &head.headers, body.is_end_stream())?;
+        // It is a part of hyper's buffer, which would need another one for as long as it is there.
+        drop(head);
         if !self.journal.has_room() {
             return Err(Refusal::Full);
         }
@@ -333,7 +335,7 @@ fn authorization(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
 fn forwarded_header(headers: &HeaderMap) -> Option<&'static str> {
     FORWARDED_HEADERS
         .into_iter()
-        .find(|name| headers.contains_key(*name))
+        .find(|name| headers.keys().any(|key| key == name))
 }
 
 /// What it means that the request carries our `Authorization` value, if it does, although it is from a stranger: Belvo
