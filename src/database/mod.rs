@@ -14,6 +14,7 @@ mod backfill;
 pub mod check;
 mod checkpoint;
 mod connection;
+mod copying;
 pub mod damage;
 mod migrations;
 pub mod pages;

@@ -26,13 +26,13 @@ use tokio::sync::{Notify, oneshot, watch};
 use super::answers::Answers;
 use super::checkpoint::Checkpointer;
 use super::connection::{Durability, Ended, Ran, WriteConnection};
+use super::copying::{Copying, Due};
 use super::room::{self, Floor, Keeper, Level, Room};
 use super::{OpenError, StateDirectory, Views, damage, next_step};
 use crate::limits::{
-    APPENDS_COME, APPENDS_PER_COMMIT_MAX, APPENDS_QUEUED_MAX, CHANGES_HELD_MAX, CHANGES_QUEUED_MAX,
-    COPY_AGAIN_WAIT, GATHER_WAIT_MAX, QUIET_WAIT, THREAD_STACK_BYTES, TRUNCATE_PAUSE,
-    TRUNCATE_TRIES_MAX, WAL_BYTES, WAL_PAGES_LEFT, WAL_PAGES_MAX, WAL_PAGES_QUIET,
-    WAL_PAGES_SHORT_MAX, WAL_PASSES_MAX, WRITER_FAILING_GAP, WRITER_FAILING_MAX,
+    APPENDS_COME, APPENDS_PER_COMMIT_MAX, APPENDS_QUEUED_MAX, CHANGES_QUEUED_MAX, GATHER_WAIT_MAX,
+    QUIET_WAIT, THREAD_STACK_BYTES, TRUNCATE_PAUSE, TRUNCATE_TRIES_MAX, WAL_BYTES,
+    WRITER_FAILING_GAP, WRITER_FAILING_MAX,
 };
 use crate::system::clock::UnixMs;
 
@@ -544,15 +544,7 @@ impl Pace {
 struct Thread {
     shared: Arc<Shared>,
     /// Dropped before the connection: whose connection is closed last makes an end of the WAL.
-    checkpointer: Option<Checkpointer>,
-    /// Pages in the WAL when it was last copied into the file, or that was last tried.
-    copied_at: i32,
-    /// How often the thread has copied since the WAL became large; none when it has started over since.
-    passes: u32,
-    /// Until when changes wait for the pass that is under way, once they do.
-    held_until: Option<Instant>,
-    /// After a failure, when the WAL is copied again.
-    copy_again_at: Option<Instant>,
+    copying: Copying,
     connection: WriteConnection,
     answers: Answers,
     keeper: Keeper,
@@ -598,11 +590,7 @@ impl Thread {
                 disk,
                 failing: watch::Sender::new(None),
             }),
-            checkpointer: None,
-            copied_at: 0,
-            passes: 0,
-            held_until: None,
-            copy_again_at: None,
+            copying: Copying::default(),
             connection: WriteConnection::new(directory, views, connection),
             answers,
             pace: Pace::default(),
@@ -621,7 +609,8 @@ impl Thread {
         let path = self.connection.file();
         // Without it the writer waits longer, and that is all.
         let file = File::open(&path).ok();
-        self.checkpointer = Some(Checkpointer::start(path, file, copied)?);
+        self.copying
+            .beside(Checkpointer::start(path, file, copied)?);
         Ok(())
     }
 
@@ -768,89 +757,13 @@ impl Thread {
         }
     }
 
-    /// Whether the thread copies the WAL just now.
-    fn is_copying(&self) -> bool {
-        self.checkpointer
-            .as_ref()
-            .is_some_and(Checkpointer::is_busy)
-    }
-
-    /// Has the copying end sooner, since somebody waits for it.
-    fn hurry_copying(&self) {
-        if let Some(checkpointer) = &self.checkpointer {
-            checkpointer.hurry();
-        }
-    }
-
     /// What the WAL asks for first of all.
-    fn checkpoint_turn(&mut self) -> Option<Turn> {
-        let is_copying = self.is_copying();
-        let checkpointer = self.checkpointer.as_ref().filter(|_| !is_copying);
-        if let Some(error) = checkpointer.and_then(Checkpointer::failure) {
-            self.copy_again_at = Some(Instant::now() + COPY_AGAIN_WAIT);
-            return Some(Turn::CopyFailed(error));
-        }
-        self.is_checkpoint_due(is_copying)
-            .then_some(Turn::Checkpoint)
-    }
-
-    /// Has the WAL copied into the file when it is worth it; says whether that must be done here and now. While commits go on
-    /// the thread never copies all, but each pass leaves less, and the last of it is copied here. What could not be copied,
-    /// since somebody reads an older state, is not tried again before the WAL has grown.
-    fn is_checkpoint_due(&mut self, is_copying: bool) -> bool {
-        let pages = self.connection.wal_pages();
-        if pages < self.copied_at {
-            // It has started over, since all of it was copied.
-            self.copied_at = 0;
-            self.passes = 0;
-        }
-        let more = pages - self.copied_at;
-        let is_due = match &self.checkpointer {
-            _ if self.keeper.is_short() => more >= WAL_PAGES_SHORT_MAX,
-            _ if self.is_copying_bad() => false,
-            None => more >= WAL_PAGES_MAX,
-            Some(_) if is_copying => more >= WAL_PAGES_MAX,
-            Some(checkpointer) if checkpointer.has_just_copied() && self.passes > 0 && more > 0 => {
-                let is_little = more <= WAL_PAGES_LEFT || self.passes >= WAL_PASSES_MAX;
-                if !is_little {
-                    self.copy_in_pass(self.passes + 1);
-                }
-                is_little
-            }
-            Some(_) if more >= WAL_PAGES_MAX => {
-                self.copy_in_pass(1);
-                false
-            }
-            Some(_) => false,
-        };
-        if is_due {
-            self.copied_at = pages;
-        }
-        is_due
-    }
-
-    /// Has the thread copy what is in the WAL by now.
-    fn copy_in_pass(&mut self, pass: u32) {
-        self.passes = pass;
-        self.copied_at = self.connection.wal_pages();
-        self.held_until = None;
-        // One that has died leaves it to this thread.
-        self.checkpointer
-            .take_if(|checkpointer| !checkpointer.ask());
-    }
-
-    /// Until when changes wait, if they do: in the last pass, so that it leaves little, since all appends would wait for the
-    /// rest; and in any that falls behind.
-    fn holds_changes(&mut self) -> Option<Instant> {
-        let more = self.connection.wal_pages() - self.copied_at;
-        let is_reason = self.passes >= WAL_PASSES_MAX || more >= WAL_PAGES_MAX / 2;
-        if !is_reason || !self.is_copying() {
-            return None;
-        }
-        self.hurry_copying();
-        let now = Instant::now();
-        let until = *self.held_until.get_or_insert(now + CHANGES_HELD_MAX);
-        (now < until).then_some(until)
+    fn copying_turn(&mut self) -> Option<Turn> {
+        let (pages, is_short) = (self.connection.wal_pages(), self.keeper.is_short());
+        self.copying.due(pages, is_short).map(|due| match due {
+            Due::Copy => Turn::Checkpoint,
+            Due::Failed(error) => Turn::CopyFailed(error),
+        })
     }
 
     /// Waits for work. Appends first, unless it is a change's turn; the WAL is made larger, or copied, when nobody waits. It is
@@ -858,19 +771,20 @@ impl Thread {
     fn next(&mut self, change_next: bool) -> Turn {
         let shared = Arc::clone(&self.shared);
         let mut queues = shared.lock();
-        if self.connection.is_lost() && self.is_copying() {
+        if self.connection.is_lost() && self.copying.is_under_way() {
             // To open the file takes locks that whoever copies holds.
-            self.hurry_copying();
+            self.copying.hurry();
             drop(self.waited(queues, None));
             return Turn::Look;
         }
-        if let Some(turn) = self.checkpoint_turn() {
+        if let Some(turn) = self.copying_turn() {
             return turn;
         }
         if let Some(floor) = queues.floor.take() {
             return Turn::Keep(floor);
         }
-        let held_until = self.holds_changes();
+        let pages = self.connection.wal_pages();
+        let held_until = self.copying.holds_changes(pages);
         let may_change = held_until.is_none();
         if may_change
             && change_next
@@ -892,12 +806,13 @@ impl Thread {
             return Turn::GrowWal;
         }
         let quiet_at = self
-            .may_copy_when_quiet()
+            .copying
+            .is_worth_it_when_quiet(pages)
             .then(|| Instant::now() + QUIET_WAIT);
         let until = [self.keeper.look_at(), held_until, quiet_at];
         let queues = self.waited(queues, until.into_iter().flatten().min());
         if queues.is_quiet() && quiet_at.is_some_and(|at| at <= Instant::now()) {
-            self.copy_in_pass(1);
+            self.copying.begin_when_quiet(pages);
         }
         Turn::Look
     }
@@ -907,23 +822,11 @@ impl Thread {
         if let Some(job) = queues.changes.pop_front() {
             return Some(Turn::Change(job));
         }
-        if !queues.truncations.is_empty() && self.is_copying() {
-            self.hurry_copying();
+        if !queues.truncations.is_empty() && self.copying.is_under_way() {
+            self.copying.hurry();
             return None;
         }
         queues.truncations.pop_front().map(Turn::Truncate)
-    }
-
-    /// Whether there is enough in the WAL to be copied when there is nothing else to do.
-    fn may_copy_when_quiet(&self) -> bool {
-        let more = self.connection.wal_pages() - self.copied_at;
-        let is_free = self.checkpointer.is_some() && !self.is_copying();
-        more >= WAL_PAGES_QUIET && is_free && !self.is_copying_bad()
-    }
-
-    /// Whether the disk has refused what was copied, just now.
-    fn is_copying_bad(&self) -> bool {
-        self.copy_again_at.is_some_and(|at| Instant::now() < at)
     }
 
     /// Waits for work, of which one append is enough, or until then.
@@ -1006,7 +909,7 @@ impl Thread {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::PAGE_BYTES;
+    use crate::limits::{PAGE_BYTES, WAL_PAGES_MAX, WAL_PAGES_SHORT_MAX};
     use crate::store::VIEWS;
     use std::future::Future;
     use tempfile::TempDir;
@@ -1173,17 +1076,13 @@ mod tests {
                 .commit(vec![job], Durability::Relaxed)
                 .expect("a commit");
             let mut tries = 0;
-            while let Some(Turn::Checkpoint) = thread.checkpoint_turn() {
+            while let Some(Turn::Checkpoint) = thread.copying_turn() {
                 thread.connection.checkpoint().expect("a checkpoint");
                 tries += 1;
                 assert!(tries < 3, "it goes on and on");
             }
             waited += tries;
-            while thread
-                .checkpointer
-                .as_ref()
-                .is_some_and(Checkpointer::is_busy)
-            {
+            while thread.copying.is_under_way() {
                 thread::yield_now();
             }
         }
@@ -1218,28 +1117,16 @@ mod tests {
     }
 
     #[test]
-    fn changes_wait_for_the_copying_that_falls_behind_but_not_for_ever() {
-        let (_place, mut thread) = resting_thread();
-        thread.checkpointer = Some(Checkpointer::endless());
-        thread.copy_in_pass(WAL_PASSES_MAX);
-        let (job, _answer) = task(|_| Ok(()), Durability::Relaxed);
-        thread.shared.lock().changes.push_back(job);
-        assert!(thread.holds_changes().is_some());
-        thread.held_until = Some(Instant::now());
-        assert!(matches!(thread.next(true), Turn::Change(_)));
-    }
-
-    #[test]
     fn while_the_wal_is_copied_appends_are_taken_and_truncations_wait() {
         let (_place, mut thread) = resting_thread();
-        thread.checkpointer = Some(Checkpointer::endless());
-        thread.copy_in_pass(1);
+        thread.copying.beside(Checkpointer::endless());
+        thread.copying.begin_when_quiet(0);
         let (reply, _answer) = oneshot::channel();
         thread.shared.lock().truncations.push_back(reply);
         let (job, _answer) = task(|_| Ok(()), Durability::Synced);
         thread.shared.queue_append(job).expect("room for one");
         assert!(matches!(thread.next(true), Turn::Appends(_)));
-        thread.checkpointer = None;
+        thread.copying = Copying::default();
         assert!(matches!(thread.next(true), Turn::Truncate(_)));
     }
 
@@ -1256,9 +1143,11 @@ mod tests {
         let started = Checkpointer::start(thread.connection.file(), path_only.ok(), move || {
             end.send(()).ok();
         });
-        thread.checkpointer = Some(started.expect("a thread"));
+        thread.copying.beside(started.expect("a thread"));
         waited_for_copies(&mut thread, 3);
-        thread.copy_in_pass(1);
+        thread
+            .copying
+            .begin_when_quiet(thread.connection.wal_pages());
         ended.recv().expect("a pass");
         let Turn::CopyFailed(error) = thread.next(false) else {
             panic!("nobody was told");
