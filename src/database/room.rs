@@ -82,6 +82,11 @@ impl Space {
             total: found.f_blocks.saturating_mul(found.f_frsize),
         })
     }
+
+    /// Bytes that are free but for what the file will grow by.
+    fn outside(self, inside: Inside) -> u64 {
+        self.free.saturating_sub(inside.owed)
+    }
 }
 
 /// What the file itself says about room.
@@ -95,13 +100,8 @@ pub(super) struct Inside {
 
 impl Floor {
     /// The floor on a file system of this size.
-    fn on(self, total: u64) -> u64 {
+    pub fn on(self, total: u64) -> u64 {
         self.bytes.min(total / FLOOR_PART)
-    }
-
-    /// The floor on a file system of this size, for whoever tells how near it is.
-    pub fn least_on(self, total: u64) -> u64 {
-        self.on(total)
     }
 
     /// What others leave free on one of this size: twice the floor, so that webhooks do not end at it at once.
@@ -119,7 +119,7 @@ impl Floor {
 /// as well, while a little of the file system itself is free, for the WAL.
 fn judge(before: Level, floor: u64, space: Space, inside: Inside) -> Room {
     let margin = floor / FLOOR_MARGIN_PART;
-    let outside = space.free.saturating_sub(inside.owed);
+    let outside = space.outside(inside);
     let free = match outside >= margin {
         true => outside.saturating_add(inside.reusable),
         false => outside,
@@ -221,7 +221,7 @@ impl Keeper {
         let bytes = floor.on(space.total);
         let is_near = space.free < bytes.saturating_mul(2).saturating_add(WAL_BYTES_MAX);
         let inside = if is_near { inside() } else { Inside::default() };
-        self.outside = space.free.saturating_sub(inside.owed);
+        self.outside = space.outside(inside);
         let before = self.told.borrow().level;
         let mut now = judge(before, bytes, space, inside);
         if self.ran_out_within(ROOM_RAN_OUT_WAIT) {

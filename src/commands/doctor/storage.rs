@@ -64,7 +64,7 @@ fn kind(state: &Path, medium: &Medium) -> Finding {
 
 fn room(medium: &Medium, floor: Floor) -> Finding {
     const CHECK: &str = "room";
-    let least = floor.least_on(medium.total);
+    let least = floor.on(medium.total);
     let said = format!(
         "{} MiB of {} are free, and webhooks are taken down to {}",
         medium.free / MIB,
