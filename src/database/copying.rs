@@ -98,7 +98,7 @@ impl Copying {
     }
 
     /// Has the thread copy what is in the WAL by now.
-    fn begin(&mut self, pass: u32, pages: i32) {
+    pub(super) fn begin(&mut self, pass: u32, pages: i32) {
         self.passes = pass;
         self.copied_at = pages;
         self.held_until = None;
@@ -126,9 +126,10 @@ impl Copying {
         pages - self.copied_at >= WAL_PAGES_QUIET && is_free && !self.is_bad()
     }
 
-    /// Has the thread copy, since there is nothing else to do.
-    pub(super) fn begin_when_quiet(&mut self, pages: i32) {
-        self.begin(1, pages);
+    /// As if changes had waited for long enough.
+    #[cfg(test)]
+    pub(super) fn hold_no_longer(&mut self) {
+        self.held_until = Some(Instant::now());
     }
 
     /// Whether the disk has refused what was copied, just now.
@@ -150,7 +151,7 @@ mod tests {
         let behind = WAL_PAGES_MAX + WAL_PAGES_MAX / 2;
         assert_eq!(copying.holds_changes(behind - 1), None);
         assert!(copying.holds_changes(behind).is_some());
-        copying.held_until = Some(Instant::now());
+        copying.hold_no_longer();
         assert_eq!(copying.holds_changes(behind), None);
     }
 

@@ -812,7 +812,7 @@ impl Thread {
         let until = [self.keeper.look_at(), held_until, quiet_at];
         let queues = self.waited(queues, until.into_iter().flatten().min());
         if queues.is_quiet() && quiet_at.is_some_and(|at| at <= Instant::now()) {
-            self.copying.begin_when_quiet(pages);
+            self.copying.begin(1, pages);
         }
         Turn::Look
     }
@@ -909,7 +909,7 @@ impl Thread {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::limits::{PAGE_BYTES, WAL_PAGES_MAX, WAL_PAGES_SHORT_MAX};
+    use crate::limits::{PAGE_BYTES, WAL_PAGES_MAX, WAL_PAGES_SHORT_MAX, WAL_PASSES_MAX};
     use crate::store::VIEWS;
     use std::future::Future;
     use tempfile::TempDir;
@@ -1117,10 +1117,23 @@ mod tests {
     }
 
     #[test]
+    fn a_change_is_taken_when_it_has_waited_for_the_copying_for_long_enough() {
+        let (_place, mut thread) = resting_thread();
+        let pages = thread.connection.wal_pages();
+        thread.copying.beside(Checkpointer::endless());
+        thread.copying.begin(WAL_PASSES_MAX, pages);
+        let (job, _answer) = task(|_| Ok(()), Durability::Relaxed);
+        thread.shared.lock().changes.push_back(job);
+        assert!(thread.copying.holds_changes(pages).is_some());
+        thread.copying.hold_no_longer();
+        assert!(matches!(thread.next(true), Turn::Change(_)));
+    }
+
+    #[test]
     fn while_the_wal_is_copied_appends_are_taken_and_truncations_wait() {
         let (_place, mut thread) = resting_thread();
         thread.copying.beside(Checkpointer::endless());
-        thread.copying.begin_when_quiet(0);
+        thread.copying.begin(1, 0);
         let (reply, _answer) = oneshot::channel();
         thread.shared.lock().truncations.push_back(reply);
         let (job, _answer) = task(|_| Ok(()), Durability::Synced);
@@ -1145,9 +1158,7 @@ mod tests {
         });
         thread.copying.beside(started.expect("a thread"));
         waited_for_copies(&mut thread, 3);
-        thread
-            .copying
-            .begin_when_quiet(thread.connection.wal_pages());
+        thread.copying.begin(1, thread.connection.wal_pages());
         ended.recv().expect("a pass");
         let Turn::CopyFailed(error) = thread.next(false) else {
             panic!("nobody was told");
