@@ -202,7 +202,7 @@ fn characters(head: &[u8]) -> Result<(), Fault> {
 }
 
 /// Whether a byte may stand anywhere in a line.
-const IS_TEXT: [bool; 256] = {
+static IS_TEXT: [bool; 256] = {
     let mut is_text = [false; 256];
     let mut byte = 0;
     while byte < is_text.len() {
