@@ -91,7 +91,7 @@ impl Scenario {
     ) -> anyhow::Result<Vec<Row>> {
         let mut kinds = vec![Kind::Gateway, Kind::Other(Role::OneCommit)];
         if self.storage == Storage::Plain {
-            kinds.push(Kind::Other(Role::NoOp));
+            kinds.extend([Role::Grouped, Role::NoOp].map(Kind::Other));
         }
         let delay = self.storage.sync_delay();
         let is_tls = self.load.is_tls();

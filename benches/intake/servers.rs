@@ -3,12 +3,14 @@
 
 use std::convert::Infallible;
 use std::fmt;
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::future::Future;
+use std::iter;
 use std::net::SocketAddr;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use belvo_gateway::intake::tls::{Files, server};
@@ -21,6 +23,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use rusqlite::{Connection, TransactionBehavior, params};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tokio_rustls::TlsAcceptor;
 
@@ -29,6 +32,8 @@ use tokio_rustls::TlsAcceptor;
 pub(crate) enum Role {
     /// Each request is one transaction, synced before the answer.
     OneCommit,
+    /// What requests come at once are appended to a file, and share a sync before the answers.
+    Grouped,
     /// Every request is answered, none is kept.
     NoOp,
     /// No requests: one thread appends and syncs.
@@ -37,6 +42,8 @@ pub(crate) enum Role {
 
 /// What one append of `RawSync` writes: as much as a page of the database.
 pub(crate) const RAW_BYTES: usize = 4096;
+/// The file of `Grouped`: as large as the program's WAL is beforehand.
+const GROUPED_PAGES: usize = 1024;
 
 /// Where it listens, and how.
 pub(crate) struct Listening {
@@ -64,6 +71,10 @@ pub(crate) fn run(
             serve(listening, move |request| {
                 one_commit(Arc::clone(&database), request)
             })
+        }
+        Role::Grouped => {
+            let appends = append_grouped(directory)?;
+            serve(listening, move |request| grouped(appends.clone(), request))
         }
         Role::NoOp => serve(listening, no_op),
         Role::RawSync => raw_sync(directory, window),
@@ -144,6 +155,50 @@ async fn one_commit(
         Ok(())
     })
     .await?
+}
+
+/// A body, and who is told that it is on the disk.
+type Append = (Bytes, oneshot::Sender<()>);
+
+async fn grouped(appends: mpsc::Sender<Append>, request: Request<Incoming>) -> anyhow::Result<()> {
+    let body = request.into_body().collect().await?.to_bytes();
+    let (told, on_disk) = oneshot::channel();
+    appends.send((body, told))?;
+    Ok(on_disk.await?)
+}
+
+/// Starts the thread that appends: all that wait with one write and one sync, over and over the same bytes of a file that
+/// has its size from the beginning.
+fn append_grouped(directory: &Path) -> anyhow::Result<mpsc::Sender<Append>> {
+    let file = File::create_new(directory.join("webhooks"))?;
+    // Page by page: what is written at once the kernel may keep as one large page, and write as one ever after.
+    for page in 0..GROUPED_PAGES {
+        file.write_all_at(&[0; RAW_BYTES], (page * RAW_BYTES) as u64)?;
+    }
+    file.sync_data()?;
+    let (appends, waiting) = mpsc::channel::<Append>();
+    thread::spawn(move || {
+        let (mut bytes, mut end) = (Vec::new(), 0);
+        // What fails is told to all who wait, by what is dropped.
+        while let Ok(first) = waiting.recv() {
+            let (bodies, told): (Vec<_>, Vec<_>) = iter::once(first).chain(waiting.try_iter()).unzip();
+            bytes.clear();
+            bodies.iter().for_each(|body| bytes.extend_from_slice(body));
+            if end + bytes.len() > GROUPED_PAGES * RAW_BYTES {
+                end = 0;
+            }
+            if let Err(error) = file.write_all_at(&bytes, end as u64).and_then(|()| file.sync_data()) {
+                eprintln!("{error}");
+                return;
+            }
+            end += bytes.len();
+            // Nobody waits any more where the connection is gone.
+            for told in told {
+                let _ = told.send(());
+            }
+        }
+    });
+    Ok(appends)
 }
 
 /// Appends and syncs for `window`, and prints each time it took in nanoseconds, one a line.

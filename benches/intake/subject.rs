@@ -32,6 +32,7 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::Gateway => "gateway",
             Self::Other(Role::OneCommit) => "one commit a request",
+            Self::Other(Role::Grouped) => "a file, one sync for all",
             Self::Other(Role::NoOp) => "keeps nothing",
             Self::Other(Role::RawSync) => "4 KiB + fdatasync",
         })
