@@ -314,7 +314,7 @@ pub const SNAPSHOT_WAL_BYTES_MAX: u64 = 128 * 1024 * 1024;
 // The drain.
 
 /// Journal rows planned in one transaction.
-pub const PLAN_ROWS_MAX: u32 = 64;
+pub const PLAN_ROWS_MAX: u32 = 128;
 /// Webhooks of one such transaction that are logged one by one; more are one line with numbers. A new link brings some ten
 /// at once, and a flood must not push everything else out of the log: the file has each of them.
 pub const PLAN_LINES_MAX: usize = 20;

@@ -247,9 +247,7 @@ fn of_answers(rounds: &[Round]) -> String {
         &[
             line("alone", &|round| &round.quiet),
             line("beside the listing", &|round| &round.beside.1),
-            line("the same, by another gateway", &|round| {
-                &round.elsewhere.1
-            }),
+            line("the same, by another gateway", &|round| &round.elsewhere.1),
         ],
     )
 }

@@ -181,13 +181,17 @@ fn append_grouped(directory: &Path) -> anyhow::Result<mpsc::Sender<Append>> {
         let (mut bytes, mut end) = (Vec::new(), 0);
         // What fails is told to all who wait, by what is dropped.
         while let Ok(first) = waiting.recv() {
-            let (bodies, told): (Vec<_>, Vec<_>) = iter::once(first).chain(waiting.try_iter()).unzip();
+            let (bodies, told): (Vec<_>, Vec<_>) =
+                iter::once(first).chain(waiting.try_iter()).unzip();
             bytes.clear();
             bodies.iter().for_each(|body| bytes.extend_from_slice(body));
             if end + bytes.len() > GROUPED_PAGES * RAW_BYTES {
                 end = 0;
             }
-            if let Err(error) = file.write_all_at(&bytes, end as u64).and_then(|()| file.sync_data()) {
+            if let Err(error) = file
+                .write_all_at(&bytes, end as u64)
+                .and_then(|()| file.sync_data())
+            {
                 eprintln!("{error}");
                 return;
             }

@@ -1,7 +1,8 @@
 //! The result of planning: events, wishes, tombstones, the state of links and consents, and the cursor, in one
 //! transaction. The decisions were made before.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
@@ -9,6 +10,7 @@ use super::{alive, consents, erasing, links, objects, problems, work};
 use crate::catalog::{CONSENTS, LINKS};
 use crate::database::Reader;
 use crate::drain;
+use crate::drain::links::Link;
 use crate::drain::plan::Planned;
 use crate::drain::work::{Key, Wish, Work};
 use crate::system::clock::UnixMs;
@@ -24,7 +26,7 @@ pub(super) fn apply(
     due: UnixMs,
 ) -> rusqlite::Result<()> {
     let mut wished = Wished::default();
-    let known = Known::of(transaction, planned)?;
+    let mut known = Known::of(transaction, planned)?;
     for event in planned {
         if known.is_of_erased(event) {
             put_erased(transaction, event)?;
@@ -35,9 +37,18 @@ pub(super) fn apply(
             wished.add(wish.clone(), event.seq);
         }
         if let Some(link_id) = &event.envelope.link_id {
-            hear_of_link(transaction, event, link_id, &mut wished, now, due)?;
-            hear_of_consents(transaction, event, link_id, &mut wished, now)?;
-            if let Some(resource) = event.resource {
+            hear_of_link(
+                transaction,
+                (event, link_id),
+                &mut known,
+                &mut wished,
+                now,
+                due,
+            )?;
+            hear_of_consents(transaction, (event, link_id), &mut known, &mut wished, now)?;
+            if let Some(resource) = event.resource
+                && !event.gone.is_empty()
+            {
                 objects::bury(transaction, resource, link_id, &event.gone, event.seq, now)?;
             }
         }
@@ -111,10 +122,10 @@ pub(super) fn wish(
     wished.apply(transaction, due)
 }
 
-fn hear_of_link(
+fn hear_of_link<'a>(
     transaction: &Transaction<'_>,
-    event: &Planned,
-    link_id: &str,
+    (event, link_id): (&Planned, &'a str),
+    known: &mut Known<'a>,
     wished: &mut Wished,
     now: UnixMs,
     due: UnixMs,
@@ -122,7 +133,10 @@ fn hear_of_link(
     let Some(said) = &event.link else {
         return Ok(());
     };
-    let before = links::load(transaction, link_id)?;
+    let before = match known.links.remove(link_id) {
+        Some(before) => before,
+        None => links::load(transaction, link_id)?,
+    };
     let moved = drain::links::heard(before.clone(), said, event.seq, now);
     if let Some(after) = &moved.link {
         links::save(transaction, link_id, before.as_ref(), after, now, due)?;
@@ -130,14 +144,15 @@ fn hear_of_link(
     if moved.look {
         wished.add(record(link_id, LINKS.name, link_id), event.seq);
     }
+    known.links.insert(link_id, moved.link);
     Ok(())
 }
 
 /// What is said about a consent; and data of a link whose consent seemed to end means that its record may say more.
-fn hear_of_consents(
+fn hear_of_consents<'a>(
     transaction: &Transaction<'_>,
-    event: &Planned,
-    link_id: &str,
+    (event, link_id): (&Planned, &'a str),
+    known: &mut Known<'a>,
     wished: &mut Wished,
     now: UnixMs,
 ) -> rusqlite::Result<()> {
@@ -145,10 +160,15 @@ fn hear_of_consents(
         let before = consents::load(transaction, &said.consent_id)?;
         let after = drain::consents::heard(before.clone(), said, event.seq, now);
         consents::save(transaction, &said.consent_id, before.as_ref(), &after, now)?;
+        known.in_doubt.clear();
     }
     if let Some(drain::links::Said::Works(_)) = event.link {
-        for consent_id in consents::in_doubt(transaction, link_id)? {
-            wished.add(record(link_id, CONSENTS.name, &consent_id), event.seq);
+        let in_doubt = match known.in_doubt.entry(link_id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(consents::in_doubt(transaction, link_id)?),
+        };
+        for consent_id in in_doubt {
+            wished.add(record(link_id, CONSENTS.name, consent_id), event.seq);
         }
     }
     Ok(())
@@ -220,6 +240,10 @@ struct Known<'a> {
     planned: BTreeMap<Seq, String>,
     /// Their links that were erased here.
     erased: BTreeSet<&'a str>,
+    /// Links as they are by now, those that were heard of: many webhooks of a batch are about the same few.
+    links: BTreeMap<&'a str, Option<Link>>,
+    /// Their consents that are in doubt, by link.
+    in_doubt: BTreeMap<&'a str, Vec<String>>,
 }
 
 impl<'a> Known<'a> {
@@ -243,6 +267,8 @@ impl<'a> Known<'a> {
         Ok(Self {
             planned: planned_before,
             erased,
+            links: BTreeMap::new(),
+            in_doubt: BTreeMap::new(),
         })
     }
 
