@@ -1,8 +1,7 @@
 //! The result of planning: events, wishes, tombstones, the state of links and consents, and the cursor, in one
 //! transaction. The decisions were made before.
 
-use std::collections::BTreeSet;
-use std::collections::btree_map::{BTreeMap, Entry};
+use std::collections::{BTreeMap, BTreeSet};
 
 use rusqlite::{OptionalExtension, Transaction, params};
 
@@ -133,7 +132,8 @@ fn hear_of_link<'a>(
     let Some(said) = &event.link else {
         return Ok(());
     };
-    let before = match known.links.remove(link_id) {
+    let known = known.links.entry(link_id).or_default();
+    let before = match known.state.take() {
         Some(before) => before,
         None => links::load(transaction, link_id)?,
     };
@@ -144,7 +144,7 @@ fn hear_of_link<'a>(
     if moved.look {
         wished.add(record(link_id, LINKS.name, link_id), event.seq);
     }
-    known.links.insert(link_id, moved.link);
+    known.state = Some(moved.link);
     Ok(())
 }
 
@@ -160,16 +160,21 @@ fn hear_of_consents<'a>(
         let before = consents::load(transaction, &said.consent_id)?;
         let after = drain::consents::heard(before.clone(), said, event.seq, now);
         consents::save(transaction, &said.consent_id, before.as_ref(), &after, now)?;
-        known.in_doubt.clear();
+        known
+            .links
+            .values_mut()
+            .for_each(|link| link.in_doubt = None);
     }
     if let Some(drain::links::Said::Works(_)) = event.link {
-        let in_doubt = match known.in_doubt.entry(link_id) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(unknown) => unknown.insert(consents::in_doubt(transaction, link_id)?),
+        let known = known.links.entry(link_id).or_default();
+        let in_doubt = match known.in_doubt.take() {
+            Some(in_doubt) => in_doubt,
+            None => consents::in_doubt(transaction, link_id)?,
         };
-        for consent_id in in_doubt {
+        for consent_id in &in_doubt {
             wished.add(record(link_id, CONSENTS.name, consent_id), event.seq);
         }
+        known.in_doubt = Some(in_doubt);
     }
     Ok(())
 }
@@ -238,12 +243,19 @@ fn action(transaction: &Transaction<'_>, seq: Seq) -> rusqlite::Result<Option<St
 struct Known<'a> {
     /// What was decided about those that were planned before.
     planned: BTreeMap<Seq, String>,
-    /// Their links that were erased here.
-    erased: BTreeSet<&'a str>,
-    /// Links as they are by now, those that were heard of: many webhooks of a batch are about the same few.
-    links: BTreeMap<&'a str, Option<Link>>,
-    /// Their consents that are in doubt, by link.
-    in_doubt: BTreeMap<&'a str, Vec<String>>,
+    /// Their links: many webhooks of a batch are about the same few.
+    links: BTreeMap<&'a str, OfLink>,
+}
+
+/// What the file says about a link by now, as far as anybody asked.
+#[derive(Default)]
+struct OfLink {
+    /// Whether it was erased here.
+    is_erased: bool,
+    /// Its row, if it has one.
+    state: Option<Option<Link>>,
+    /// Its consents that are in doubt.
+    in_doubt: Option<Vec<String>>,
 }
 
 impl<'a> Known<'a> {
@@ -254,28 +266,30 @@ impl<'a> Known<'a> {
                 planned_before.extend(action(transaction, event.seq)?.map(|was| (event.seq, was)));
             }
         }
-        let links: BTreeSet<&str> = planned
+        let mut links = BTreeMap::<&str, OfLink>::new();
+        let of_links = planned
             .iter()
-            .filter_map(|event| event.envelope.link_id.as_deref())
-            .collect();
-        let mut erased = BTreeSet::new();
-        for link in links {
-            if erasing::is_erased(transaction, link)? {
-                erased.insert(link);
+            .filter_map(|event| event.envelope.link_id.as_deref());
+        for link_id in of_links {
+            if !links.contains_key(link_id) {
+                let is_erased = erasing::is_erased(transaction, link_id)?;
+                let link = OfLink {
+                    is_erased,
+                    ..OfLink::default()
+                };
+                links.insert(link_id, link);
             }
         }
         Ok(Self {
             planned: planned_before,
-            erased,
-            links: BTreeMap::new(),
-            in_doubt: BTreeMap::new(),
+            links,
         })
     }
 
     /// Whether it is about a link that was erased here, or was erased itself before it was planned.
     fn is_of_erased(&self, event: &Planned) -> bool {
         let link = event.envelope.link_id.as_deref();
-        link.is_some_and(|link| self.erased.contains(link))
+        link.is_some_and(|link| self.links.get(link).is_some_and(|link| link.is_erased))
             || self.planned.get(&event.seq).map(String::as_str) == Some("erased")
     }
 }
