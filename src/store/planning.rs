@@ -345,3 +345,90 @@ fn put_event(
         ])
         .map(drop)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rusqlite::Connection;
+    use rusqlite::types::Value;
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::database::{StateDirectory, open_writer};
+    use crate::drain::plan::plan;
+    use crate::store::VIEWS;
+
+    const LINKS: [&str; 2] = [
+        "16f68516-bcbc-4cf7-b815-c500d4200001",
+        "16f68516-bcbc-4cf7-b815-c500d4200002",
+    ];
+    const CONSENT: &str = "0a5d7f9e-6f0c-4c25-9d3a-000000000001";
+    const OBJECT: &str = "0a5d7f9e-6f0c-4c25-9d3a-000000000002";
+    /// What can be heard of a link and of its consent, and data.
+    const HEARD: [(&str, &str); 8] = [
+        ("BILLS", "historical_update"),
+        ("TRANSACTIONS", "transactions_deleted"),
+        ("LINK", "invalid_credentials"),
+        ("LINK", "token_required"),
+        ("LINK", "link_deleted"),
+        ("CONSENT", "consent_expired"),
+        ("CONSENT", "consent_revoked"),
+        ("CONSENT", "openfinance_consent_about_to_expire"),
+    ];
+
+    fn heard(seq: i64, (link, which): (usize, usize)) -> Planned {
+        let (link, (kind, code)) = (LINKS[link], HEARD[which]);
+        let body = format!(
+            r#"{{"webhook_type":"{kind}","webhook_code":"{code}","link_id":"{link}","data":{{"consent_id":"{CONSENT}","deleted_transactions":["{OBJECT}"]}}}}"#
+        );
+        plan(Seq(seq), "127.0.0.1", &body)
+    }
+
+    fn file() -> (TempDir, StateDirectory, Connection) {
+        let place = tempfile::tempdir().expect("a temporary directory");
+        let directory = StateDirectory::lock(place.path()).expect("a state directory");
+        let connection = open_writer(&directory, VIEWS).expect("a file");
+        (place, directory, connection)
+    }
+
+    fn keep(connection: &mut Connection, planned: &[Planned]) {
+        let transaction = connection.transaction().expect("a transaction");
+        apply(&transaction, planned, UnixMs(1_000), UnixMs(2_000)).expect("a plan");
+        transaction.commit().expect("a commit");
+    }
+
+    /// All that planning writes.
+    fn kept(connection: &Connection) -> Vec<Vec<Value>> {
+        let tables = ["events", "links", "consents", "work", "objects", "problems"];
+        let rows = tables.into_iter().flat_map(|table| {
+            let mut all = connection
+                .prepare(&format!("SELECT * FROM {table} ORDER BY 1, 2, 3"))
+                .expect("a table");
+            let columns = all.column_count();
+            all.query_map([], |row| (0..columns).map(|at| row.get(at)).collect())
+                .expect("rows")
+                .collect::<rusqlite::Result<Vec<Vec<Value>>>>()
+                .expect("rows")
+        });
+        rows.collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn a_batch_leads_to_what_its_webhooks_lead_to_one_by_one(
+            heard_of in proptest::collection::vec((0..LINKS.len(), 0..HEARD.len()), 1..12)
+        ) {
+            let planned: Vec<_> = (1..).zip(heard_of).map(|(seq, one)| heard(seq, one)).collect();
+            let (_together, _kept_for, mut together) = file();
+            keep(&mut together, &planned);
+            let (_alone, _kept_for, mut alone) = file();
+            for one in &planned {
+                keep(&mut alone, std::slice::from_ref(one));
+            }
+            prop_assert!(!kept(&alone).is_empty());
+            prop_assert_eq!(kept(&together), kept(&alone));
+        }
+    }
+}
