@@ -29,13 +29,21 @@ pub struct Summary {
     pub open_problems: i64,
 }
 
-/// All by their key, less those that were deleted: the rows themselves are not read.
+/// All by their key, less those that were deleted: the rows themselves are not read. Those of the last resource by name,
+/// which are most often the transactions and by far the most, are what the others leave of all: to count a whole index takes
+/// SQLite a fifth of the time that it takes to count a part of it.
 const LIVE_OBJECTS: &str = "
-    SELECT resource, live FROM (
-        SELECT resource, count(*) - (SELECT count(*) FROM objects AS gone
-                                      WHERE gone.resource = objects.resource AND gone.deleted_at IS NOT NULL) AS live
-          FROM objects GROUP BY resource)
-     WHERE live > 0";
+    WITH last (resource) AS (SELECT max(resource) FROM objects),
+         others AS MATERIALIZED (
+             SELECT resource, count(*) AS count FROM objects WHERE resource < (SELECT resource FROM last) GROUP BY resource),
+         kept AS (
+             SELECT resource, count FROM others
+              UNION ALL
+             SELECT resource, (SELECT count(*) FROM objects) - (SELECT coalesce(sum(count), 0) FROM others)
+               FROM last WHERE resource IS NOT NULL)
+    SELECT resource, count - (SELECT count(*) FROM objects AS gone
+                               WHERE gone.resource = kept.resource AND gone.deleted_at IS NOT NULL) AS live
+      FROM kept WHERE live > 0";
 
 /// Looks.
 ///
