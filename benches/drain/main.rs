@@ -2,7 +2,7 @@
 //! Fails when something malfunctions, never because a figure is poor.
 //!
 //! ```sh
-//! cargo bench --locked --bench drain                     # everything, in about four minutes
+//! cargo bench --locked --bench drain                     # everything, in about ten minutes
 //! cargo bench --locked --bench drain -- --only lone      # lone or listing
 //! ```
 

@@ -2,7 +2,7 @@
 //! when something malfunctions, never because a figure is poor. Judges nothing: goals stand beside the figures.
 //!
 //! ```sh
-//! cargo bench --locked --bench intake                        # everything, in under five minutes
+//! cargo bench --locked --bench intake                        # everything, in about six minutes
 //! cargo bench --locked --bench intake -- --only slow/64      # scenarios with this in their name
 //! cargo bench --locked --bench intake -- --program OTHER     # another build, for before and after
 //! ```
