@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Command, Output};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use belvo_gateway::standin::payloads::{Resource, historical_update};
 use rusqlite::Connection;
@@ -351,7 +351,9 @@ fn a_start_on_a_full_disk_answers_503_until_there_is_room() {
         .count();
     place.until_logged(&["database or disk is full; make room on the file system"]);
     place.mend_disk("full");
+    let begun = Instant::now();
     while gateway.answers(&webhook) != 200 {}
+    println!("200 again after {:?}", begun.elapsed());
     let kept: i64 = place.value("SELECT count(*) FROM journal");
     assert!(
         kept > 20 + acknowledged as i64,
